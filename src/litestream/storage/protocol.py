@@ -53,9 +53,7 @@ class Store(Protocol):
         """
         ...
 
-    async def put(
-        self, key: str, body: bytes | AsyncIterator[bytes], *, create_only: bool = False
-    ) -> ObjectInfo:
+    async def put(self, key: str, body: bytes | AsyncIterator[bytes], *, create_only: bool = False) -> ObjectInfo:
         """Store an object, whole or not at all, durable when this returns; an object of the same key is replaced.
 
         With `create_only` an object of that key with the same content is success (a retry whose first answer was
