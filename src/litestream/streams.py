@@ -1,0 +1,318 @@
+"""Objects of a replica: one LZ4 frame, and behind it our stamp. The only importer of lz4.
+
+The frame is the one that every released official program writes (LZ4 Frame Format 1.6)::
+
+      0   4  magic 0x184D2204, little-endian
+      4   1  0x64: version 1, independent blocks, content checksum, no block checksums, no content size, no dictionary
+      5   1  0x70: blocks of at most 4 MiB
+      6   1  0xB9: second byte of the xxHash-32 of the two bytes before
+      7   …  blocks: u32 size, little-endian (bit 31: stored as it is), and so many bytes
+          4  zero: end of the blocks
+          4  xxHash-32 of the uncompressed content, little-endian
+
+Reading accepts any block size (other LZ4 tools are used on replicas by hand) but always demands the content
+checksum, and that nothing follows the frame but exactly one valid stamp (`litestream.core.stamp`), or nothing at all.
+An object cut off exactly before its stamp therefore reads as one without a stamp: who knows that the generation is
+a stamped one must refuse it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import lz4.frame
+
+from litestream.core.position import Pos
+from litestream.core.stamp import STAMP_SIZE, Stamp
+from litestream.errors import CorruptObjectError, FormatError, PositionError
+
+Buffer = bytes | bytearray | memoryview
+
+FRAME_HEADER = bytes.fromhex("04224d186470b9")
+"""What every frame that we write begins with."""
+
+BLOCK_SIZE = 4 << 20
+"""Bytes in a block, so also the greatest piece of data that is handled at once."""
+
+_MAGIC = FRAME_HEADER[:4]
+_CONTENT_CHECKSUM = 0x04  # bit in the flag byte behind the magic
+_HEAD_SIZE = 5  # magic and flag byte
+
+
+def _begin(*, auto_flush: bool) -> tuple[object, bytes]:
+    """A compression context and the frame's header.
+
+    `lz4.frame.compress` is not used: it picks a smaller block size, and so another header, for short input.
+    """
+    context = lz4.frame.create_compression_context()
+    header: bytes = lz4.frame.compress_begin(
+        context,
+        block_size=lz4.frame.BLOCKSIZE_MAX4MB,
+        block_linked=False,
+        block_checksum=False,
+        content_checksum=True,
+        auto_flush=auto_flush,
+    )
+    if header != FRAME_HEADER:
+        raise FormatError(f"the installed lz4 library writes frames of another kind ({header.hex()})")
+    return context, header
+
+
+def compress(data: Buffer) -> bytes:
+    """`data` as one LZ4 frame. Memory: the data, the frame, nothing beside."""
+    # auto_flush: blocks are compressed from `data` itself, without the library's own 4 MiB buffer.
+    context, header = _begin(auto_flush=True)
+    body: bytes = lz4.frame.compress_chunk(context, data) if len(data) else b""
+    end: bytes = lz4.frame.compress_flush(context)
+    return b"".join((header, body, end))
+
+
+def stamped(frame: bytes, stamp: Stamp) -> bytes:
+    """The object: `frame`, and `stamp` with the frame's hash filled in. `stamp.length` must be right already."""
+    return frame + dataclasses.replace(stamp, frame_hash=hashlib.sha256(frame).digest()).pack()
+
+
+def seal(data: Buffer, stamp: Stamp) -> bytes:
+    """The object that holds `data`: compressed, and `stamp` with hash and length filled in."""
+    return stamped(compress(data), dataclasses.replace(stamp, length=len(data)))
+
+
+class FrameWriter:
+    """Writes one frame in pieces; holds at most one block (4 MiB) of data.
+
+    ::
+
+        for chunk in chunks: yield writer.write(chunk)
+        yield writer.finish()
+        yield writer.seal(stamp)
+
+    Attributes:
+        length: uncompressed bytes taken in so far.
+    """
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._context, self._header = _begin(auto_flush=False)
+        self._hash = hashlib.sha256()
+        self._finished = False
+
+    @property
+    def sha256(self) -> bytes:
+        """SHA-256 of everything given out so far: after `finish()`, the stamp's `frame_hash`."""
+        return self._hash.digest()
+
+    def write(self, chunk: Buffer) -> bytes:
+        """Take `chunk` in; the frame's next bytes, often none."""
+        self._open()
+        view = memoryview(chunk).cast("B")
+        blocks = (view[start : start + BLOCK_SIZE] for start in range(0, len(view), BLOCK_SIZE))
+        body = b"".join(lz4.frame.compress_chunk(self._context, block) for block in blocks)
+        self.length += len(view)
+        return self._emit(self._take_header() + body)
+
+    def finish(self) -> bytes:
+        """The frame's last bytes. Once."""
+        self._open()
+        self._finished = True
+        end: bytes = lz4.frame.compress_flush(self._context)
+        return self._emit(self._take_header() + end)
+
+    def seal(self, stamp: Stamp) -> bytes:
+        """The bytes of `stamp` with hash and length filled in, to stand behind the finished frame."""
+        if not self._finished:
+            raise ValueError("the frame is not finished")
+        return dataclasses.replace(stamp, frame_hash=self.sha256, length=self.length).pack()
+
+    def _open(self) -> None:
+        if self._finished:
+            raise ValueError("the frame is finished")
+
+    def _take_header(self) -> bytes:
+        header, self._header = self._header, b""
+        return header
+
+    def _emit(self, data: bytes) -> bytes:
+        self._hash.update(data)
+        return data
+
+
+def read_stamp(tail: Buffer, key: str = "") -> Stamp | None:
+    """The stamp that ends `tail`, the last bytes of an object; None if there is none.
+
+    The frame before it is not looked at. Raises `CorruptObjectError` (with `key`) for a damaged one.
+    """
+    try:
+        return Stamp.unpack(bytes(tail[-STAMP_SIZE:]))
+    except CorruptObjectError as exc:
+        raise CorruptObjectError(exc.reason, key=key) from exc
+
+
+class ObjectReader:
+    """Reads one object in chunks of any size; holds one chunk and one block.
+
+    ::
+
+        for chunk in chunks:
+            for data in reader.feed(chunk): ...
+        stamp = reader.finish()
+
+    What comes out is proved only when `finish()` has returned.
+
+    Args:
+        key: the object's key, for errors.
+        limit: greatest content in bytes; more is refused before it is unpacked. None: no limit.
+    """
+
+    def __init__(self, *, key: str = "", limit: int | None = None) -> None:
+        self.key = key
+        self.limit = limit
+        self.length = 0
+        """Uncompressed bytes given out so far."""
+        self._context: object = lz4.frame.create_decompression_context()
+        self._hash = hashlib.sha256()
+        self._head = b""
+        self._input = memoryview(b"")
+        self._more = False  # the library holds more output than fitted
+        self._eof = False
+        self._tail = b""
+
+    def feed(self, chunk: Buffer) -> Iterator[bytes]:
+        """Take `chunk` in; pieces of content of at most 4 MiB.
+
+        It is an iterator because a small chunk may unpack to 255 times its size; what is left in it comes out of
+        the next one. `chunk` must not change before. Raises `CorruptObjectError`, also while it is iterated.
+        """
+        view = memoryview(chunk).cast("B")
+        self._input = memoryview(bytes(self._input) + bytes(view)) if self._input else view
+        if len(self._head) < _HEAD_SIZE:
+            self._take_head()
+        return self._drain()
+
+    def finish(self) -> Stamp | None:
+        """The object's end was fed: the verified stamp, or None if it has none.
+
+        Raises `CorruptObjectError` for a frame cut short, or a stamp that does not fit it.
+        """
+        if self._input or self._more:
+            raise ValueError("content is left: iterate over what feed() gave")
+        if not self._eof:
+            raise self._corrupt("the object is cut short")
+        if not self._tail:
+            return None
+        stamp = read_stamp(self._tail, self.key) if len(self._tail) == STAMP_SIZE else None
+        if stamp is None:
+            raise self._corrupt("foreign bytes behind the frame")
+        if stamp.frame_hash != self._hash.digest():
+            raise self._corrupt("the content does not fit the stamp's hash")
+        if stamp.length != self.length:
+            raise self._corrupt(f"the content has {self.length} bytes, the stamp says {stamp.length}")
+        return stamp
+
+    def _take_head(self) -> None:
+        """Magic and flags decide whether this is for the LZ4 library at all; it would skip skippable frames."""
+        view = memoryview(self._head + bytes(self._input))
+        self._head = bytes(view[:_HEAD_SIZE])
+        if not _MAGIC.startswith(self._head[:4]):
+            raise self._corrupt("not an LZ4 frame")
+        if len(self._head) < _HEAD_SIZE:
+            self._input = memoryview(b"")
+            return
+        if not self._head[4] & _CONTENT_CHECKSUM:
+            raise self._corrupt("the LZ4 frame has no content checksum")
+        self._input = view
+
+    def _drain(self) -> Iterator[bytes]:
+        while not self._eof and (self._input or self._more):
+            data = self._unpack()
+            if data:
+                yield data
+        if self._input:
+            self._tail += bytes(self._input[: STAMP_SIZE + 1])
+            self._input = memoryview(b"")
+            if len(self._tail) > STAMP_SIZE:
+                raise self._corrupt("foreign bytes behind the frame")
+
+    def _unpack(self) -> bytes:
+        """One call of the library: at most one block, and at most one byte past the limit."""
+        room = BLOCK_SIZE if self.limit is None else min(BLOCK_SIZE, self.limit - self.length + 1)
+        try:
+            data, used, self._eof = lz4.frame.decompress_chunk(self._context, self._input, max_length=room)
+        except RuntimeError as exc:
+            raise self._corrupt(f"the LZ4 frame is damaged ({exc})") from exc
+        self._hash.update(self._input[:used])
+        self._input = self._input[used:]
+        self._more = len(data) == room and not self._eof
+        self.length += len(data)
+        if self.limit is not None and self.length > self.limit:
+            raise self._corrupt(f"the content is larger than the {self.limit} bytes allowed")
+        return bytes(data)
+
+    def _corrupt(self, reason: str) -> CorruptObjectError:
+        return CorruptObjectError(reason, key=self.key)
+
+
+def open_object(obj: Buffer, *, key: str = "", limit: int | None = None) -> tuple[bytes, Stamp | None]:
+    """The content of a whole object and its stamp (None: it has none), everything verified.
+
+    Raises `CorruptObjectError` (with `key`) if the frame is damaged or cut short, anything but exactly one valid
+    stamp follows it, the stamp does not fit it, or the content is larger than `limit` bytes (or than the stamp
+    says): that is refused before it is unpacked.
+    """
+    stamp = read_stamp(memoryview(obj)[-STAMP_SIZE:], key)
+    if stamp is not None:
+        limit = stamp.length if limit is None else min(limit, stamp.length)
+    reader = ObjectReader(key=key, limit=limit)
+    data = b"".join(reader.feed(obj))
+    return data, reader.finish()
+
+
+def join_segments(objects: Sequence[Buffer]) -> bytes:
+    """Stamped WAL segments of one index, each where the one before ended, as one object; a single one as it is.
+
+    The stamp is that of the whole: position, predecessor and first commit of the first, end and last commit of the
+    last, and the last one's writer. Memory: the objects, and the content of one.
+
+    Raises `PositionError` where they do not follow each other, `CorruptObjectError` for a damaged or unstamped one.
+    """
+    if len(objects) == 1:
+        return bytes(objects[0])
+    writer = FrameWriter()
+    frame: list[bytes] = []
+    whole: Stamp | None = None
+    for obj in objects:
+        data, stamp = open_object(obj)
+        if stamp is None:
+            raise CorruptObjectError("a segment to be joined has no stamp")
+        whole = stamp if whole is None else _joined(whole, stamp)
+        frame.append(writer.write(data))
+    if whole is None:
+        raise ValueError("no segments to join")
+    frame.append(writer.finish())
+    frame.append(writer.seal(whole))
+    return b"".join(frame)
+
+
+def _joined(first: Stamp, then: Stamp) -> Stamp:
+    """The stamp of the two segments' content put together."""
+    end = Pos(first.pos.generation, first.pos.index, first.pos.offset + first.length)
+    if then.pos != end:
+        raise PositionError(f"non-contiguous segment: expected={end} current={then.pos}")
+    if (then.kind, then.page_size, then.wal_header, then.prev_checksum) != (
+        first.kind,
+        first.page_size,
+        first.wal_header,
+        first.end_checksum,
+    ):
+        raise PositionError(f"segment does not continue the one before it: {then.pos}")
+    return dataclasses.replace(
+        then,
+        pos=first.pos,
+        prev=first.prev,
+        prev_checksum=first.prev_checksum,
+        length=first.length + then.length,
+        # 0: a piece of a transaction too big for one segment holds no commit
+        first_commit_ns=first.first_commit_ns or then.first_commit_ns,
+        last_commit_ns=then.last_commit_ns or first.last_commit_ns,
+    )
