@@ -1,0 +1,158 @@
+"""The checksum of SQLite's WAL, and the check of a run of frames with it.
+
+The checksum is a pair of 32-bit numbers that runs on from frame to frame. One step takes eight bytes, two words a, b
+in the byte order that the WAL's magic names (SQLite's wal.c, `walChecksumBytes`)::
+
+    s0 += a + s1;  s1 += b + s0        (modulo 2**32)
+
+It is linear, and its weights are the Fibonacci numbers F (F(0) = 0, F(1) = 1): a word with r words behind it adds
+word * F(r) to s0 and word * F(r + 1) to s1. Before n words, the start's s0 weighs F(n - 1) and F(n), its s1 weighs
+F(n) and F(n + 1). So what a frame's page contributes is a dot product that does not depend on the frame before it,
+and numpy can take many frames at once: that is `verify_frames`.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Buffer = bytes | bytearray | memoryview
+"""Bytes, or a contiguous view of bytes."""
+
+Checksum = tuple[int, int]
+"""The running pair (s0, s1), each below 2**32."""
+
+_MASK = 0xFFFFFFFF
+_BIG = struct.Struct(">II")
+_LITTLE = struct.Struct("<II")
+_STORED = struct.Struct(">II")
+_FRAME_HEADER = 24
+
+_PLAIN_FRAMES = 4
+"""Up to here the plain loop (80 us a page of 4 KiB) costs no more than numpy's fixed cost is worth."""
+_PLAIN_BYTES = 256 << 10
+"""While numpy is not loaded (150 to 350 ms, 25 MB), the plain loop takes up to this much (5 ms)."""
+_CHUNK = 2 << 20
+"""Bytes handed to numpy at once: they and the temporary arrays stay in the processor's cache."""
+
+
+def wal_checksum(data: Buffer, start: Checksum = (0, 0), *, big: bool) -> Checksum:
+    """Run the checksum on from `start` over `data`, whose length is a multiple of 8 bytes.
+
+    `big` says that the words are big-endian (WAL magic 0x377f0683). This plain form is the reference for every other.
+    """
+    s0, s1 = start
+    for a, b in (_BIG if big else _LITTLE).iter_unpack(data):
+        s0 = (s0 + a + s1) & _MASK
+        s1 = (s1 + b + s0) & _MASK
+    return s0, s1
+
+
+def wal_checksum_back(data: Buffer, end: Checksum, *, big: bool) -> Checksum:
+    """The start from which `data` leads to `end`: the inverse of `wal_checksum` (each step can be undone)."""
+    s0, s1 = end
+    for a, b in reversed(list((_BIG if big else _LITTLE).iter_unpack(data))):
+        s1 = (s1 - b - s0) & _MASK
+        s0 = (s0 - a - s1) & _MASK
+    return s0, s1
+
+
+def verify_frames(
+    buf: Buffer, *, page_size: int, offset: int = 0, count: int, start: Checksum, salts: bytes, big: bool
+) -> int:
+    """How many leading frames are valid, of the at most `count` whole ones that stand at `offset` of `buf`.
+
+    Valid is what SQLite's recovery takes for valid: the page number is not 0, the salts (8 bytes as in the WAL
+    header) are these, and the checksum follows from the frame before it, for the first one from `start`.
+    A single damaged bit anywhere in a frame is always found, at that frame.
+    """
+    count = min(count, (len(buf) - offset) // (_FRAME_HEADER + page_size))
+    if count <= 0:
+        return 0
+    # Which form runs is a matter of speed only: both give the same answer.
+    loaded = "numpy" in sys.modules
+    if count <= _PLAIN_FRAMES or (not loaded and count * page_size <= _PLAIN_BYTES):
+        return verify_frames_plain(buf, page_size, offset, count, start, salts, big)
+    return verify_frames_numpy(buf, page_size, offset, count, start, salts, big)
+
+
+def verify_frames_plain(
+    buf: Buffer, page_size: int, offset: int, count: int, start: Checksum, salts: bytes, big: bool
+) -> int:
+    """`verify_frames` frame by frame: the reference. `buf` holds `count` frames at `offset`."""
+    view = memoryview(buf)
+    size = _FRAME_HEADER + page_size
+    checksum = start
+    for n in range(count):
+        frame = view[offset + n * size : offset + (n + 1) * size]
+        if frame[8:16] != salts or frame[:4] == b"\0\0\0\0":
+            return n
+        checksum = wal_checksum(frame[:8], checksum, big=big)
+        checksum = wal_checksum(frame[_FRAME_HEADER:], checksum, big=big)
+        if checksum != _STORED.unpack_from(frame, 16):
+            return n
+    return count
+
+
+def verify_frames_numpy(
+    buf: Buffer, page_size: int, offset: int, count: int, start: Checksum, salts: bytes, big: bool
+) -> int:
+    """`verify_frames` in bulk: several GB/s, where the plain form makes 50 MB/s. Imports numpy."""
+    import numpy as np
+
+    size = _FRAME_HEADER + page_size
+    step = max(1, _CHUNK // size)
+    before = np.array([start], np.uint32)
+    for done in range(0, count, step):
+        rows = min(step, count - done)
+        raw = np.frombuffer(buf, np.uint8, rows * size, offset + done * size).reshape(rows, size)
+        valid, before = _valid_rows(raw, before, salts, big)
+        if not valid.all():
+            return done + int(valid.argmin())
+    return count
+
+
+def _valid_rows(
+    raw: NDArray[np.uint8], before: NDArray[np.uint32], salts: bytes, big: bool
+) -> tuple[NDArray[np.bool_], NDArray[np.uint32]]:
+    """For each frame (row): is it valid if the one before it is? And the last frame's stored checksum.
+
+    `before` is the checksum before the first row, shape (1, 2).
+    """
+    import numpy as np
+
+    fib = _fibonacci((raw.shape[1] - _FRAME_HEADER) // 4 + 3)
+    n = len(fib) - 2  # words in a frame's checksum: page number, commit, page
+    to_s0, to_s1 = fib[n - 1 :: -1], fib[n:0:-1]
+    # Words in native order: a view where they are so already, a swapped copy otherwise.
+    words = np.asarray(raw.view(">u4" if big else "<u4"), np.uint32)
+    head, page = words[:, :2], words[:, _FRAME_HEADER // 4 :]
+    s0 = np.einsum("ij,j->i", page, to_s0[2:]) + np.einsum("ij,j->i", head, to_s0[:2])
+    s1 = np.einsum("ij,j->i", page, to_s1[2:]) + np.einsum("ij,j->i", head, to_s1[:2])
+
+    stored = raw[:, 16:24].copy().view(">u4").astype(np.uint32)
+    prev = np.concatenate((before, stored[:-1]))
+    s0 += prev[:, 0] * fib[n - 1] + prev[:, 1] * fib[n]
+    s1 += prev[:, 0] * fib[n] + prev[:, 1] * fib[n + 1]
+
+    valid = (s0 == stored[:, 0]) & (s1 == stored[:, 1])
+    valid &= (raw[:, 8:16] == np.frombuffer(salts, np.uint8)).all(axis=1)
+    valid &= words[:, 0] != 0
+    return valid, stored[-1:]
+
+
+@lru_cache(maxsize=16)  # one entry a page size, there are eight of them
+def _fibonacci(length: int) -> NDArray[np.uint32]:
+    """F(0) to F(length - 1), modulo 2**32."""
+    import numpy as np
+
+    numbers = [0, 1]
+    while len(numbers) < length:
+        numbers.append((numbers[-1] + numbers[-2]) & _MASK)
+    return np.array(numbers, np.uint32)
