@@ -47,6 +47,7 @@ _MAGIC = 0x184D2A5A
 _TAG = b"LSP\x01"
 _LAYOUT = struct.Struct(">4sB3x8sQQIIQ32s8sQQ8s8s32sQQqq16s16x")
 _HEAD = struct.Struct("<II")
+_SIZES = (("frame_hash", 32), ("prev_checksum", 8), ("end_checksum", 8), ("wal_header", 32), ("writer", 16))
 
 assert _LAYOUT.size == STAMP_SIZE - 8 - 8
 
@@ -82,7 +83,10 @@ class Stamp:
     writer: bytes
 
     def pack(self) -> bytes:
-        """The skippable frame, `STAMP_SIZE` bytes."""
+        """The skippable frame, `STAMP_SIZE` bytes. Raises `ValueError` for a field that does not have its size."""
+        for name, size in _SIZES:  # struct would cut off or fill up without a word
+            if len(getattr(self, name)) != size:
+                raise ValueError(f"{name} must have {size} bytes")
         payload = _LAYOUT.pack(
             _TAG,
             self.kind,
@@ -119,6 +123,8 @@ class Stamp:
         if hashlib.sha256(payload).digest()[:8] != digest:
             raise CorruptObjectError("the stamp is damaged")
         f = _LAYOUT.unpack(payload)
+        if f[1] not in (Kind.SNAPSHOT, Kind.WAL):
+            raise CorruptObjectError(f"the stamp is of an unknown kind ({f[1]})")
         prev_generation = f[9].hex() if f[9] != bytes(8) else ""
         return cls(
             kind=Kind(f[1]),
