@@ -1,0 +1,60 @@
+"""Fixtures for tests that run programs: nothing they start outlives its test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers.app import App
+from helpers.cli import Daemon, Program
+from helpers.official import V03, V05, official
+
+
+@pytest.fixture
+def apps() -> Iterator[Callable[[], App]]:
+    """Starts application processes."""
+    started: list[App] = []
+
+    def start() -> App:
+        started.append(App())
+        return started[-1]
+
+    yield start
+    for app in started:
+        app.kill()
+
+
+@pytest.fixture
+def app(apps: Callable[[], App]) -> App:
+    """One application process."""
+    return apps()
+
+
+@pytest.fixture
+def daemons() -> Iterator[Callable[..., Daemon]]:
+    """Makes (and does not start) replicators: `daemons(config, args=…)`. A traceback in a log fails the test."""
+    made: list[Daemon] = []
+
+    def make(config: Path, **options: object) -> Daemon:
+        made.append(Daemon(config, **options))  # type: ignore[arg-type]  # Daemon's own keyword arguments
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.kill()
+    for daemon in made:
+        assert "Traceback (most recent call last)" not in daemon.text(), daemon.text()[-4000:]
+
+
+@pytest.fixture(scope="session")
+def official_v03() -> Program:
+    """The official 0.3.13."""
+    return official(V03)
+
+
+@pytest.fixture(scope="session")
+def official_v05() -> Program:
+    """The official 0.5.17."""
+    return official(V05)

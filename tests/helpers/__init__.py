@@ -1,0 +1,1 @@
+"""What the tests share: application processes, the programs under test, oracles that recognise a restored state."""
