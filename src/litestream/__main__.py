@@ -5,13 +5,20 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    if sys.argv[1:2] == ["version"] and len(sys.argv) == 2:
+    if sys.argv[1:] == ["version"]:
+        # Shells, cron jobs and container health checks run this all the time: nothing else is imported.
         from litestream.version import VERSION
 
-        sys.stdout.write(f"{VERSION}\n")
+        try:
+            sys.stdout.write(f"{VERSION}\n")
+            sys.stdout.flush()
+        except OSError:
+            sys.exit(1)
         return
-    from litestream.cli import run
-
+    try:
+        from litestream.cli import run
+    except KeyboardInterrupt:
+        sys.exit(1)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,0 +1,127 @@
+"""The command line: finds the verb, runs it, and turns every failure into one line on stderr and exit code 1."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Protocol
+
+from litestream.cli.flags import FlagSet, HelpRequestedError, Parsed, closest
+from litestream.errors import ConfigError, LitestreamError
+
+VERBS = {
+    "databases": "list databases of the configuration",
+    "demo": "see it work: a small database, replicated, killed, restored and compared",
+    "generations": "list available generations of a database",
+    "replicate": "replicate databases continuously",
+    "restore": "restore a database from a replica",
+    "snapshots": "list available snapshots of a database",
+    "version": "print the version",
+    "wal": "list available WAL segments of a database",
+}
+
+
+class Verb(Protocol):
+    """What a verb's module has."""
+
+    FLAGS: FlagSet
+
+    def run(self, parsed: Parsed) -> int:
+        """Do it; the result is the exit code."""
+        ...
+
+
+def usage() -> str:
+    """The text of `litestream help`."""
+    width = max(map(len, VERBS)) + 2
+    verbs = "\n".join(f"    {name:{width}}{about}" for name, about in VERBS.items())
+    return (
+        "litestream replicates SQLite databases continuously, and restores them.\n\n"
+        "Usage:\n\n    litestream <command> [flags] [arguments]\n\n"
+        f"Commands:\n\n{verbs}\n\n"
+        "`litestream <command> -h` explains a command. `litestream demo` shows all of it in 15 seconds.\n"
+    )
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command line `argv` (without the program's name) and return the exit code."""
+    try:
+        code = _dispatch(list(argv))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader of our output has gone (`litestream wal … | head`): nothing to say to anybody, and nothing more
+        # may be written, not by the interpreter at its end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except KeyboardInterrupt:
+        return fail("interrupted")
+
+
+def fail(message: str) -> int:
+    """Print one line of error on stderr; the result is the exit code 1."""
+    from litestream.daemon.logs import safe
+
+    try:
+        sys.stderr.write(f"Error: {safe(message)}\n")
+        sys.stderr.flush()
+    except OSError:
+        pass  # stderr is closed: the exit code says it
+    return 1
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv:
+        sys.stdout.write(usage())
+        return 1  # as the official program: nothing was asked for
+    name, rest = argv[0], argv[1:]
+    if name in ("-h", "-help", "--help", "help"):
+        if not rest or rest[0] not in VERBS:
+            sys.stdout.write(usage())
+            return 0
+        name, rest = rest[0], ["-h"]
+    if name not in VERBS:
+        guess = closest(name, list(VERBS))
+        return fail(f"litestream {name}: unknown command ({f'did you mean {guess}?' if guess else 'see: litestream help'})")
+    return _run_verb(name, rest)
+
+
+def _run_verb(name: str, rest: list[str]) -> int:
+    verb: Verb = import_module(f"litestream.cli.{name}")  # type: ignore[assignment]  # a module as a protocol
+    parsed: Parsed | None = None
+    try:
+        parsed = verb.FLAGS.parse(rest)
+        return verb.run(parsed)
+    except HelpRequestedError:
+        sys.stdout.write(verb.FLAGS.help_text())
+        return 0
+    except BrokenPipeError:
+        raise
+    except LitestreamError as e:
+        _traceback(parsed)
+        return fail(str(e))
+    except OSError as e:
+        _traceback(parsed)
+        where = f": {os.fsdecode(e.filename)}" if isinstance(e.filename, str | bytes) else ""
+        return fail(f"{e.strerror or type(e).__name__}{where}")
+    except MemoryError:
+        return fail("out of memory")
+    except Exception as e:  # noqa: BLE001 the last line of defence: no traceback for a person who asked for none
+        hint = "" if _traceback(parsed) else " (run it again with -log-level debug to see where, and report it please)"
+        return fail(f"internal error: {type(e).__name__}: {e}{hint}")
+
+
+def _traceback(parsed: Parsed | None) -> bool:
+    """Print the traceback of the exception being handled where the level asks for it."""
+    level = (parsed.text("log-level") if parsed else "") or os.environ.get("LOG_LEVEL", "")
+    if level.lower() not in ("debug", "trace"):
+        return False
+    from traceback import print_exc
+
+    print_exc()
+    return True
+
+
+__all__ = ["VERBS", "ConfigError", "fail", "run", "usage"]

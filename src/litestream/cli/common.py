@@ -1,0 +1,132 @@
+"""What several verbs share: their flags, the configuration, the replicas an argument means, running to an end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from litestream.cli.flags import Flag, Parsed
+from litestream.daemon.logs import LEVEL_NAMES
+from litestream.daemon.signals import StopSignals
+from litestream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from litestream.client import ReplicaClient
+    from litestream.config import Config, DatabaseConfig
+
+T = TypeVar("T")
+
+CONFIG = Flag(
+    "config",
+    "Path of the configuration file.",
+    "PATH",
+    default="$LITESTREAM_CONFIG, ./litestream.yml, /etc/litestream.yml: the first there is",
+)
+NO_EXPAND_ENV = Flag("no-expand-env", "Do not replace $NAME in the configuration file by environment variables.")
+LOG_LEVEL = Flag(
+    "log-level",
+    "How much is told; with debug and trace an unexpected error shows where it happened.",
+    "LEVEL",
+    choices=LEVEL_NAMES,
+    default="$LOG_LEVEL, then info",
+)
+COMMON = (CONFIG, NO_EXPAND_ENV, LOG_LEVEL)
+REPLICA = Flag("replica", "Only the replica of this name.", "NAME")
+JSON = Flag("json", "Print JSON instead of a table.")
+TARGET_MISSING = "database path or replica URL required"
+
+
+def load_config(parsed: Parsed) -> Config:
+    """The configuration that the flags mean. Raises `ConfigError`."""
+    from litestream.config import load
+
+    return load(parsed.text("config") or None, expand_env=not parsed.switch("no-expand-env"))
+
+
+def is_url(text: str) -> bool:
+    """Whether an argument is a replica's URL and not a database's path."""
+    return "://" in text and not text.startswith(("sqlite://", "sqlite3://"))
+
+
+@dataclass(slots=True)
+class Target:
+    """What the positional argument of `restore` and the listing verbs means."""
+
+    database: DatabaseConfig | None
+    """None where a replica's URL was given."""
+    replicas: list[tuple[str, ReplicaClient]]
+    """Name and client of each replica, in the order of the configuration."""
+
+
+@asynccontextmanager
+async def open_target(parsed: Parsed) -> AsyncIterator[Target]:
+    """The database or replica that the first argument names; `-replica` narrows it. Closes the clients.
+
+    Raises `ConfigError` when the database or the replica is not in the configuration.
+    """
+    argument, wanted = parsed.args[0], parsed.text("replica")
+    if is_url(argument):
+        if wanted:
+            raise ConfigError("the -replica flag needs a database path: a replica URL names the replica itself")
+        if parsed.given("config"):
+            load_config(parsed)  # what it says that is wrong is told, although a URL needs nothing from it
+        target = _url_target(argument)
+    else:
+        target = _database_target(load_config(parsed), argument, wanted)
+    try:
+        yield target
+    finally:
+        for _, client in target.replicas:
+            await client.store.close()
+
+
+def _url_target(url: str) -> Target:
+    from litestream.client import open_client
+
+    client = open_client(url)
+    return Target(None, [(client.type, client)])
+
+
+def _database_target(config: Config, path: str, wanted: str) -> Target:
+    from litestream.daemon.build import client_of
+
+    database = find_database(config, path)
+    chosen = [replica for replica in database.replicas if not wanted or replica.name == wanted]
+    if not chosen:
+        names = ", ".join(replica.name for replica in database.replicas)
+        raise ConfigError(f'replica "{wanted}" not found for {path}: the configuration has {names or "none"}')
+    return Target(database, [(replica.name, client_of(replica)) for replica in chosen])
+
+
+def find_database(config: Config, path: str) -> DatabaseConfig:
+    """The configuration's entry for a database. Raises `ConfigError`."""
+    plain = path.removeprefix("sqlite3://").removeprefix("sqlite://")
+    absolute = os.path.abspath(os.path.expanduser(plain))
+    for database in config.databases:
+        if database.path == absolute:
+            return database
+    known = ", ".join(database.path for database in config.databases) or "no database"
+    raise ConfigError(f"database not found in config: {absolute} (it has {known})")
+
+
+def run_to_end(work: Coroutine[object, object, T]) -> T:
+    """Run a command's coroutine. A first SIGINT, SIGTERM or SIGHUP cancels it, so that it cleans up.
+
+    Raises `KeyboardInterrupt` when it was cancelled that way.
+    """
+
+    async def guarded() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        signals.on_stop(lambda: loop.call_soon_threadsafe(task.cancel))
+        return await work
+
+    with StopSignals() as signals:
+        try:
+            return asyncio.run(guarded())
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None

@@ -1,0 +1,53 @@
+"""SIGINT, SIGTERM and SIGHUP: the first asks for an orderly end, the second ends the process at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StopSignals:
+    """Context manager that turns the stopping signals into one call of `on_stop`.
+
+    The handlers are Python-level ones, so that a second signal also ends a process whose event loop is stuck.
+    SIGHUP stays ignored where it was (nohup). Works in the main thread only, as all signal handling.
+
+    Attributes:
+        received: the number of the first signal, 0 before.
+    """
+
+    def __init__(self, on_stop: Callable[[], None] | None = None) -> None:
+        self.received = 0
+        self._on_stop = on_stop
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        for number in _STOPPING:
+            before = signal.getsignal(number)
+            if number == signal.SIGHUP and before is signal.SIG_IGN:
+                continue
+            self._before[number] = before
+            signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def on_stop(self, callback: Callable[[], None]) -> None:
+        """Set what the first signal calls; at once if it has come already."""
+        self._on_stop = callback
+        if self.received:
+            callback()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            os._exit(1)
+        self.received = number
+        if self._on_stop is not None:
+            self._on_stop()
