@@ -31,6 +31,7 @@ Checksum = tuple[int, int]
 _MASK = 0xFFFFFFFF
 _BIG = struct.Struct(">II")
 _LITTLE = struct.Struct("<II")
+_PGNO = struct.Struct(">I")
 _STORED = struct.Struct(">II")
 _FRAME_HEADER = 24
 
@@ -91,7 +92,8 @@ def verify_frames_plain(
     checksum = start
     for n in range(count):
         frame = view[offset + n * size : offset + (n + 1) * size]
-        if frame[8:16] != salts or frame[:4] == b"\0\0\0\0":
+        (pgno,) = _PGNO.unpack_from(frame)
+        if pgno == 0 or frame[8:16] != salts:
             return n
         checksum = wal_checksum(frame[:8], checksum, big=big)
         checksum = wal_checksum(frame[_FRAME_HEADER:], checksum, big=big)

@@ -3,9 +3,13 @@
 Bytes in the WAL are not a commit: a writer that dies may leave valid frames which the next one overwrites. What is
 committed is what this header says. Its numbers are in the byte order of the machine (sqlite.org/walformat.html)::
 
-     0  48  header: 0 version 3007000 | 4 unused | 8 change counter | 12 u8 initialised | 13 u8 big-endian checksums
-                    14 u16 page size, 1 for 65536 | 16 last committed frame | 20 pages in the database
-                    24 checksum of that frame, two numbers | 32 the WAL's salts, bytes as in the WAL | 40 checksum of 0 to 39
+     0  48  header:  0 version 3007000             20 pages in the database
+                     4 unused                      24 checksum of that last frame, two numbers
+                     8 change counter              32 the WAL's salts, bytes as in the WAL
+                    12 u8 initialised              40 checksum of bytes 0 to 39
+                    13 u8 WAL checksums are big-endian
+                    14 u16 page size, 1 for 65536
+                    16 last committed frame
     48  48  the same once more: a reader takes the header only while both are equal
     96   4  frames already copied to the database file (backfilled)
    100  36  read marks, lock bytes, backfill attempted
