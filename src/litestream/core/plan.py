@@ -173,7 +173,7 @@ def check_chain(plan: RestorePlan, stamps: Stamps, *, layout: Layout = V03) -> N
         stamp = _checked(segment, stamps[segment], key)
         if stamp.page_size != head.page_size:
             raise CorruptObjectError(f"page size {stamp.page_size}, the snapshot has {head.page_size}", key=key)
-        _check_follows(before, stamp, key, layout)
+        check_follows(before, stamp, key, layout)
         before = stamp
     end = before.required if plan.segments else (plan.snapshot.index, 0)
     if end < head.required:
@@ -195,7 +195,7 @@ def _checked(info: Info, stamp: Stamp | None, key: str) -> Stamp:
     return stamp
 
 
-def _check_follows(before: Stamp, stamp: Stamp, key: str, layout: Layout) -> None:
+def check_follows(before: Stamp, stamp: Stamp, key: str, layout: Layout) -> None:
     """`stamp`'s segment begins where the object before it ends, with the same checksum."""
     if before.kind is Kind.SNAPSHOT:
         # The first segment of the plan; what it follows is not in it, but it must begin the snapshot's index.
