@@ -1,0 +1,302 @@
+"""Local files that survive a power cut: atomic writes, directory fsync, modes and owners.
+
+The order is always the same: bytes into a temporary file beside the target, fsync, the final name, fsync of the
+directory. Everything here blocks, and raises plain `OSError`: whoever knows which object it was translates.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+import stat
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+StrPath = str | os.PathLike[str]
+Owner = tuple[int, int]
+"""User id and group id."""
+
+_TEMP_NAME = re.compile(r"\..*\.(\d+)-[0-9a-f]{16}\.tmp", re.DOTALL)
+_NAME_MAX = 255
+"""Bytes in a file name on every Linux file system in use; the temporary name is longer than the final one."""
+_STALE_AFTER = 60.0
+"""Seconds after which an unlocked temporary file is a leftover even if a process of its number lives."""
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+_NO_DIRECTORY_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+_check_and_rename = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Modes and owner for what is derived from a file, never wider than that file's."""
+
+    file_mode: int = 0o600
+    dir_mode: int = 0o700
+    owner: Owner | None = None
+
+
+def access_of(path: StrPath) -> Access:
+    """The modes and owner that copies of `path` (a database) may have. Only asks for its status, never opens it."""
+    status = os.stat(path)
+    file_mode = stat.S_IMODE(status.st_mode) & 0o666
+    # Whoever may read the file may enter the directory.
+    return Access(file_mode, file_mode | (file_mode & 0o444) >> 2 | 0o700, (status.st_uid, status.st_gid))
+
+
+def is_temp_name(name: str) -> bool:
+    """Whether `name` is that of a temporary file of this module."""
+    return name.endswith(".tmp") and _TEMP_NAME.fullmatch(name) is not None
+
+
+class AtomicFile:
+    """A file that gets its final name only when it is whole and durable.
+
+    Use as a context manager, or call `discard()` in the end: what was not published leaves nothing behind. The
+    temporary file is locked (flock) while it is written, so that `remove_stale_temps` spares it.
+    """
+
+    def __init__(self, path: StrPath, *, mode: int = 0o600, owner: Owner | None = None) -> None:
+        self.path = os.fspath(path)
+        self.temp = _temp_path(self.path)
+        self._published = False
+        self._replaced = False
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        self.fd = os.open(self.temp, flags, 0o600 & mode)
+        try:
+            _lock(self.fd)
+            _grant(self.fd, mode, owner)
+        except BaseException:
+            self.discard()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append `data`."""
+        done = os.write(self.fd, data)
+        while done < len(data):
+            done += os.write(self.fd, memoryview(data)[done:])
+
+    def publish(self, *, create_only: bool = False, durable: bool = True) -> os.stat_result:
+        """Make the bytes durable, give the file its name, make the name durable; the file's status.
+
+        Without `durable` neither is flushed: whole after a crash of the process, perhaps torn after one of the host.
+
+        With `create_only`, `FileExistsError` when the name is taken (the temporary file is still there then, to
+        compare). After any other failure a name that was new is taken back: a name that is there but perhaps not
+        durable must not look like success to a second try.
+        """
+        if durable:
+            os.fsync(self.fd)
+        if create_only:
+            _name_new(self.temp, self.path)
+        else:
+            self._replaced = os.path.lexists(self.path)
+            os.rename(self.temp, self.path)
+        self._published = True
+        if not durable:
+            return os.fstat(self.fd)
+        try:
+            fsync_dir(os.path.dirname(self.path) or ".")
+        except BaseException:
+            self.retract()
+            raise
+        return os.fstat(self.fd)
+
+    def retract(self) -> None:
+        """Take a published name back, as far as possible: nothing stood under it before, and it is still ours."""
+        if not self._published or self._replaced:
+            return
+        self._published = False
+        try:
+            ours, there = os.fstat(self.fd), os.lstat(self.path)
+            if (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino):
+                os.unlink(self.path)
+        except OSError:
+            pass  # gone already, or a sick disk: what stays is whole
+
+    def discard(self) -> None:
+        """Close the file; remove it unless it was published. May be called twice."""
+        if self.fd < 0:
+            return
+        try:
+            if not self._published:
+                os.unlink(self.temp)
+        except OSError:
+            pass  # moved away already, or a sick disk: a leftover is removed by the next writer in the directory
+        finally:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+
+def write_atomic(
+    path: StrPath,
+    data: bytes | Iterable[bytes],
+    *,
+    mode: int = 0o600,
+    owner: Owner | None = None,
+    create_only: bool = False,
+) -> os.stat_result:
+    """Write a file, whole and durable or not at all; the status of the new file.
+
+    The directory must exist. `FileExistsError` with `create_only` when the name is taken; otherwise the file there
+    is replaced. An owner that we may not give costs the group and others their access.
+    """
+    with AtomicFile(path, mode=mode, owner=owner) as file:
+        for chunk in (data,) if isinstance(data, bytes) else data:
+            file.write(chunk)
+        return file.publish(create_only=create_only)
+
+
+def fsync_file(path: StrPath) -> None:
+    """Make the bytes of a file durable that was written before, perhaps by another process."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def fsync_dir(path: StrPath) -> None:
+    """Make the names in a directory durable. File systems that cannot fsync a directory need none."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as e:
+        if e.errno not in _NO_DIRECTORY_FSYNC:
+            raise
+    finally:
+        os.close(fd)
+
+
+def make_dirs(path: StrPath, mode: int = 0o700, owner: Owner | None = None) -> None:
+    """Make a directory and the missing ones above it, each durable in its parent. It may exist."""
+    missing = []
+    head = os.fspath(path).rstrip("/") or "/"
+    while head and not os.path.isdir(head):
+        missing.append(head)
+        head = os.path.dirname(head)
+    for directory in reversed(missing):
+        try:
+            os.mkdir(directory, 0o700 & mode)
+        except FileExistsError:
+            if not os.path.isdir(directory):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), directory) from None
+        else:
+            _grant_dir(directory, mode, owner)
+        fsync_dir(os.path.dirname(directory) or ".")
+
+
+def remove_stale_temps(directory: StrPath) -> None:
+    """Remove the temporary files that dead writers left in a directory.
+
+    A leftover is one that nobody has locked, whose process is gone (or was us, or another of the same number: then
+    it must be older than a minute). What cannot be removed is left: a leftover harms nobody.
+    """
+    with os.scandir(directory) as entries:
+        names = [entry.name for entry in entries if is_temp_name(entry.name)]
+    for name in names:
+        try:
+            _remove_if_stale(os.path.join(directory, name), name)
+        except OSError:
+            continue  # gone meanwhile, or another user's
+
+
+def _remove_if_stale(path: str, name: str) -> None:
+    status = os.lstat(path)
+    match = _TEMP_NAME.fullmatch(name)
+    if match is None or not stat.S_ISREG(status.st_mode):
+        return
+    pid = int(match[1])
+    if pid != os.getpid() and _alive(pid) and time.time() - status.st_mtime < _STALE_AFTER:
+        return
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        # A living writer, in another container too, holds the lock.
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    finally:
+        os.close(fd)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _temp_path(path: str) -> str:
+    directory, name = os.path.split(path)
+    tail = f".{os.getpid()}-{secrets.token_hex(8)}.tmp"
+    raw = os.fsencode(name)
+    if len(raw) <= _NAME_MAX:  # one that is too long by itself shall fail, not be cut
+        name = os.fsdecode(raw[: _NAME_MAX - len(tail) - 1])
+    return os.path.join(directory, f".{name}{tail}")
+
+
+def _lock(fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        pass  # no locks on this file system: the minute in remove_stale_temps has to do
+
+
+def _grant(fd: int, mode: int, owner: Owner | None) -> None:
+    """Give a new file (made with 0600 or less) its owner and mode; less than asked where that is not allowed."""
+    if owner is not None:
+        status = os.fstat(fd)
+        try:
+            if (status.st_uid, status.st_gid) != owner:
+                os.fchown(fd, *owner)
+        except OSError:
+            # Its group bits would then speak of another group than the source's.
+            mode &= 0o700
+    if mode != 0o600:
+        try:
+            os.fchmod(fd, mode)
+        except PermissionError:
+            pass  # a file system without modes: it keeps the narrower one
+
+
+def _grant_dir(directory: str, mode: int, owner: Owner | None) -> None:
+    if mode == 0o700 and owner is None:
+        return
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _grant(fd, mode, owner)
+    finally:
+        os.close(fd)
+
+
+def _name_new(temp: str, path: str) -> None:
+    """Rename without replacing: `FileExistsError` if `path` exists."""
+    try:
+        os.link(temp, path)
+    except OSError as e:
+        if e.errno not in _NO_HARD_LINKS:
+            raise
+    else:
+        try:
+            os.unlink(temp)
+        except OSError:
+            pass  # the object has its name; a second one is a leftover, removed later
+        return
+    # vfat, some network file systems: two processes may race here, two tasks of this one may not.
+    with _check_and_rename:
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        os.rename(temp, path)
