@@ -166,11 +166,11 @@ def check_chain(plan: RestorePlan, stamps: Stamps, *, layout: Layout = V03) -> N
     snapshot = stamps[plan.snapshot]
     if snapshot is None and all(stamps[segment] is None for segment in plan.segments):
         return
-    head = _checked(plan.snapshot, snapshot, layout.snapshot_key(plan.generation, plan.snapshot.index))
+    head = check_identity(plan.snapshot, snapshot, layout.snapshot_key(plan.generation, plan.snapshot.index))
     before = head
     for segment in plan.segments:
         key = layout.wal_key(*_parts(segment.pos))
-        stamp = _checked(segment, stamps[segment], key)
+        stamp = check_identity(segment, stamps[segment], key)
         if stamp.page_size != head.page_size:
             raise CorruptObjectError(f"page size {stamp.page_size}, the snapshot has {head.page_size}", key=key)
         check_follows(before, stamp, key, layout)
@@ -182,7 +182,7 @@ def check_chain(plan: RestorePlan, stamps: Stamps, *, layout: Layout = V03) -> N
         raise CorruptObjectError(f"missing WAL segment: the snapshot needs the WAL up to {needed}", key=key)
 
 
-def _checked(info: Info, stamp: Stamp | None, key: str) -> Stamp:
+def check_identity(info: Info, stamp: Stamp | None, key: str) -> Stamp:
     """The stamp, which is there and says the same as the name."""
     if stamp is None:
         raise CorruptObjectError("has no stamp, but other objects of its generation do", key=key)
