@@ -1,0 +1,206 @@
+"""The task of one database: from a changed file to copied frames, and from those to its replicas.
+
+When something changes, frames are copied at once if a replica may upload at once, and otherwise when one may, or with
+the next overlap, whichever is first. Readers overlap within 100 ms of any change, because a checkpoint of the
+application may be waiting for ours. At rest nothing runs but a sweep, once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from litestream.daemon.watcher import Watcher
+from litestream.db.db import DB
+from litestream.errors import (
+    DatabaseAbsentError,
+    DatabaseBusyError,
+    DatabaseError,
+    LitestreamError,
+)
+from litestream.replica import Replica
+
+OVERLAP_DELAY = 0.1
+"""Seconds from a change to the overlap."""
+
+SWEEP_INTERVAL = 1.0
+"""Seconds between looks at a database that reports nothing."""
+
+_LOOK_AGAIN = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+"""Seconds between looks after a change: frames are written, perhaps fsynced, and only then published as committed."""
+
+_REPEAT_ERROR = 30.0
+_BACKOFF_MAX = 60.0
+_TRIM_AFTER = 10.0
+
+
+class DatabaseTask:
+    """Runs one database and its replicas until cancelled."""
+
+    def __init__(
+        self,
+        db: DB,
+        replicas: Sequence[Replica],
+        watcher: Watcher,
+        *,
+        logger: logging.Logger | logging.LoggerAdapter[logging.Logger] | None = None,
+        sweep_interval: float = SWEEP_INTERVAL,
+    ) -> None:
+        self.db = db
+        self.replicas = list(replicas)
+        self.error: Exception | None = None
+        """Why the database is not replicating now; None while it is."""
+        self._watcher = watcher
+        self._logger = logger or logging.getLogger("litestream.db")
+        self._sweep_interval = sweep_interval
+        self._changed = asyncio.Event()
+        self._logged: tuple[str, float, int] = ("", 0.0, 0)
+        self._quiet_since = time.monotonic()
+
+    async def run(self) -> None:
+        """Attach (waiting for the database if need be), replicate, and retry whatever fails. Ends when cancelled."""
+        self._watcher.add(self.db.real_path, self._on_change)
+        try:
+            await self._attach()
+            await asyncio.gather(*(replica.start() for replica in self.replicas))
+            while True:
+                try:
+                    await self._follow()
+                except LitestreamError as error:
+                    await self._failed(error)
+                except OSError as error:
+                    await self._failed(error)
+        finally:
+            self._watcher.remove(self.db.real_path)
+
+    async def stop(self) -> None:
+        """Copy what is committed, upload it, and let go. Call after `run` was cancelled.
+
+        Raises the first error of a replica that could not be brought up to date; the others are tried all the same.
+        """
+        errors: list[Exception] = []
+        try:
+            if self.error is None:
+                await self.db.call(self.db.sync_now)
+        except (LitestreamError, OSError) as error:
+            errors.append(error)
+        for replica in self.replicas:
+            try:
+                await replica.stop()
+                if not self.db.pos().is_zero:
+                    await replica.sync()
+            except (LitestreamError, OSError) as error:
+                errors.append(error)
+            finally:
+                await replica.close()
+        await self.db.call(self.db.close)
+        if errors:
+            raise errors[0]
+
+    # -- inside
+
+    def _on_change(self) -> None:
+        self.db.noticed()
+        self._changed.set()
+
+    async def _attach(self) -> None:
+        delay = 0.01
+        while True:
+            try:
+                await self.db.call(self.db.sync_now)
+            except (LitestreamError, OSError) as error:
+                self._report(error)
+            else:
+                self._recovered()
+                return
+            self._changed.clear()
+            await self._wait(min(delay, self._sweep_interval))
+            self._watcher.refresh(self.db.real_path)
+            delay *= 2
+
+    async def _follow(self) -> None:
+        """One round: wait for a change or the sweep, copy, overlap."""
+        if not await self._wait(self._sweep_interval):
+            await self._sweep()
+            return
+        self._changed.clear()
+        overlap_at = time.monotonic() + OVERLAP_DELAY
+        looks = 0
+        while (now := time.monotonic()) < overlap_at:
+            if self._due(now):
+                before = self.db.pos()
+                await self.db.sync()
+                looks = 0 if self.db.pos() != before else looks + 1
+            pause = _LOOK_AGAIN[min(looks, len(_LOOK_AGAIN) - 1)] if looks else overlap_at - now
+            next_due = min((replica.due_at() for replica in self.replicas), default=overlap_at)
+            if next_due > now:
+                pause = min(pause, next_due - now)
+            if await self._wait(min(pause, max(0.0, overlap_at - time.monotonic()))):
+                self._changed.clear()
+                looks = 0
+        await self._maintain()
+        self._quiet_since = time.monotonic()
+
+    def _due(self, now: float) -> bool:
+        return not self.replicas or any(replica.due_at() <= now for replica in self.replicas)
+
+    async def _sweep(self) -> None:
+        """What no event announced: a replaced file, a missed event, a checkpoint that is due."""
+        self._watcher.refresh(self.db.real_path)
+        if not self.db.at_rest or self.db.changed() or self.db.files_replaced():
+            await self._maintain()
+        elif time.monotonic() - self._quiet_since > _TRIM_AFTER:
+            self.db.trim()
+
+    async def _maintain(self) -> None:
+        try:
+            await self.db.call(self.db.maintain)
+        except DatabaseBusyError as error:
+            # The older reader is still held: nothing moved, nothing is lost. The next sweep tries again.
+            self._logger.debug("overlap put off", extra={"fields": {"db": self.db.path, "reason": str(error)}})
+            return
+        self._recovered()
+
+    async def _wait(self, seconds: float) -> bool:
+        """Whether something changed within `seconds`."""
+        if self._changed.is_set():
+            return True
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _failed(self, error: Exception) -> None:
+        self._report(error)
+        await asyncio.sleep(min(self._sweep_interval, _BACKOFF_MAX))
+        if isinstance(error, DatabaseError | OSError):
+            self._changed.set()
+
+    def _report(self, error: Exception) -> None:
+        """Log an error once, and again every 30 s with a count while it stays."""
+        self.error = error
+        text, at, count = self._logged
+        now = time.monotonic()
+        if str(error) == text and now - at < _REPEAT_ERROR:
+            self._logged = (text, at, count + 1)
+            return
+        fields: dict[str, object] = {"db": self.db.path, "error": str(error)}
+        if str(error) == text:
+            fields["repeated"] = count
+        waiting = isinstance(error, DatabaseAbsentError | DatabaseBusyError)
+        self._logger.log(
+            logging.INFO if waiting else logging.ERROR,
+            "waiting for database" if waiting else "sync error",
+            extra={"fields": fields},
+        )
+        self._logged = (str(error), now, 0)
+
+    def _recovered(self) -> None:
+        if self.error is not None:
+            self._logger.info("database attached", extra={"fields": {"db": self.db.path}})
+        self.error = None
+        self._logged = ("", 0.0, 0)

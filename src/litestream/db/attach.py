@@ -1,0 +1,234 @@
+"""Attaching: from nothing, or after lost continuity, to an anchored reader with everything copied.
+
+A reader begins; a second one begins; between the second's begin and the first's end everything committed is copied
+(the rule of docs/capture.md). The write lock, if it can be had at once, only keeps a writer from restarting the WAL
+at just this moment, which would cost a generation; the rule itself does not need it, and a large WAL is copied
+without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from litestream import fsutil
+from litestream.core.continuity import PAGE_SIZE_CHANGED, Lost
+from litestream.core.position import Pos
+from litestream.db import state as states
+from litestream.db.capture import Capture, Cursor, last_frame_of, resumed_cursor
+from litestream.db.paths import directory_mode
+from litestream.db.shadow import ShadowWAL, remove_generation
+from litestream.errors import ContinuityLostError, DatabaseBusyError, JournalModeError
+from litestream.sqlite.connection import printable
+from litestream.sqlite.source import Reader, Source
+
+LOCK_TIMEOUT = 0.05
+"""Seconds to wait for the write lock."""
+
+LOCKED_COPY_LIMIT = 1024 * 1024
+"""Bytes that are copied while writers are held back."""
+
+_ATTEMPTS = 5
+_HASH_CHUNK = 1024 * 1024
+
+NO_GENERATION = "no generation exists"
+NO_SHADOW = "no shadow wal"
+REPLACED = "database file replaced"
+
+
+class Settings(Protocol):
+    """What attaching needs to know of the database."""
+
+    meta_path: str
+    logger: logging.Logger | logging.LoggerAdapter[logging.Logger]
+    writer: bytes
+    clock: Callable[[], int]
+
+    @property
+    def path(self) -> str: ...
+
+
+@dataclass(slots=True)
+class Attachment:
+    """An anchored reader and the copier that belongs to it."""
+
+    source: Source
+    reader: Reader
+    capture: Capture
+    shadow: ShadowWAL
+    state: states.State
+    meta: str
+    mode: int
+    owner: tuple[int, int] | None
+
+    def remember_base(self, sha256: str) -> None:
+        """Keep the hash of a database file whose WAL has held nothing since the generation began.
+
+        It is what proves at the next start that nothing was written in between, where there is no WAL to prove it.
+        """
+        cursor = self.capture.cursor
+        if not cursor.header and self.reader.at_rest and self.state.base_sha256 != sha256:
+            self.state.base_sha256 = sha256
+            states.store(self.meta, self.state, mode=self.mode, owner=self.owner)
+
+
+def attach(settings: Settings, source: Source, old: Attachment | None, reason: str) -> Attachment:
+    """Begin a reader and copy everything, in the generation that goes on or in a new one.
+
+    `old` is the attachment whose continuity was lost for `reason` (its reader is still held); None at the start.
+    Raises `DatabaseBusyError` to try again, `JournalModeError`, and other `DatabaseError`s. On an error all readers
+    begun here have been ended.
+    """
+    _require_wal(settings, source)
+    for _ in range(_ATTEMPTS):
+        first = source.begin_reader()
+        try:
+            return _attach_once(settings, source, old, reason)
+        except ContinuityLostError as lost:
+            reason = str(lost)
+        finally:
+            source.end_reader(first)
+    raise DatabaseBusyError(f"the WAL changes too fast to attach ({reason}): {printable(source.path)}")
+
+
+def _attach_once(settings: Settings, source: Source, old: Attachment | None, reason: str) -> Attachment:
+    """One attempt, under the caller's reader. Raises `ContinuityLostError`: try again with that reason."""
+    lock = source.lock_writers(LOCK_TIMEOUT)
+    second: Reader | None = None
+    try:
+        second = source.begin_reader()
+        salts = _salts(source)
+        if reason:
+            attached = _begin_generation(settings, source, second, old, reason)
+        else:
+            attached = _continue(settings, source, second)
+        if lock is not None and attached.capture.pending() > LOCKED_COPY_LIMIT:
+            held, lock = lock, None
+            source.unlock_writers(held)
+        attached.capture.copy()
+        if lock is None and _salts(source) != salts:
+            raise ContinuityLostError("wal restarted while attaching")
+        return attached
+    except BaseException:
+        if second is not None:
+            source.end_reader(second)
+        raise
+    finally:
+        if lock is not None:
+            source.unlock_writers(lock)
+
+
+def _continue(settings: Settings, source: Source, reader: Reader) -> Attachment:
+    """The attachment that goes on where the local state ends. Raises `ContinuityLostError` with what speaks against."""
+    meta = settings.meta_path
+    state = states.load(meta)
+    if not state.generation:
+        raise ContinuityLostError(NO_GENERATION)
+    if (state.device, state.inode) != source.identity():
+        raise ContinuityLostError(REPLACED)
+    attached = _attachment(settings, source, reader, state)
+    last = attached.shadow.load()
+    if last is not None:
+        stamp, data = last
+        if stamp.page_size != source.page_size:
+            raise ContinuityLostError(PAGE_SIZE_CHANGED)
+        attached.capture.cursor = resumed_cursor(stamp, last_frame_of(data, stamp.page_size))
+        attached.capture.last_commit_ns = max(state.last_commit_ns, stamp.last_commit_ns)
+        verdict = attached.capture.judge(anchored=False)
+        if isinstance(verdict, Lost):
+            raise ContinuityLostError(verdict.reason)
+        return attached
+    if not state.base_sha256 or not reader.at_rest or _has_frames(source) or _hash(source) != state.base_sha256:
+        raise ContinuityLostError(NO_SHADOW)
+    return attached
+
+
+def _begin_generation(
+    settings: Settings, source: Source, reader: Reader, old: Attachment | None, reason: str
+) -> Attachment:
+    """A generation that begins with the WAL as it is now, recorded before anything is copied into it."""
+    before = old.state if old is not None else states.load(settings.meta_path)
+    previous = _ended(settings, old, before)
+    last_commit_ns = max(before.last_commit_ns, old.capture.last_commit_ns if old is not None else 0)
+    generation = secrets.token_hex(8)
+    device, inode = source.identity()
+    state = states.State(
+        generation, str(previous), device, inode, max(last_commit_ns, settings.clock()), generations=[generation]
+    )
+    attached = _attachment(settings, source, reader, state)
+    mode, owner = attached.mode, attached.owner
+    fsutil.make_dirs(settings.meta_path, mode=directory_mode(mode), owner=owner)
+    states.store(settings.meta_path, state, mode=mode, owner=owner)
+    for name in before.generations:
+        remove_generation(settings.meta_path, name)
+    settings.logger.info(
+        'sync: new generation "%s", %s',
+        generation,
+        reason,
+        extra={"fields": {"db": printable(settings.path), "generation": generation, "reason": reason}},
+    )
+    return attached
+
+
+def _ended(settings: Settings, old: Attachment | None, before: states.State) -> Pos:
+    """Where the generation before ended, as far as it is known."""
+    if old is not None:
+        return old.capture.cursor.pos
+    if not before.generation:
+        return Pos()
+    last = ShadowWAL(settings.meta_path, before.generation, mode=0o600, owner=None).load()
+    return Pos(before.generation, *last[0].required) if last is not None else Pos(before.generation, 0, 0)
+
+
+def _attachment(settings: Settings, source: Source, reader: Reader, state: states.State) -> Attachment:
+    mode, uid, gid = source.mode_and_owner()
+    owner = (uid, gid) if os.geteuid() == 0 else None
+    shadow = ShadowWAL(settings.meta_path, state.generation, mode=mode & 0o666, owner=owner)
+    capture = Capture(
+        source,
+        shadow,
+        Cursor(Pos(state.generation, 0, 0), source.page_size),
+        writer=settings.writer,
+        clock=settings.clock,
+        last_commit_ns=state.last_commit_ns,
+    )
+    return Attachment(source, reader, capture, shadow, state, settings.meta_path, mode & 0o666, owner)
+
+
+def _require_wal(settings: Settings, source: Source) -> None:
+    """Switch to WAL mode at the first attach only: an application that left it later is not overruled."""
+    if source.is_wal:
+        return
+    if states.load(settings.meta_path).generation:
+        raise JournalModeError(
+            f"the application switched the database out of WAL mode, replication waits until it is WAL again "
+            f"(PRAGMA journal_mode = wal): {printable(source.path)}"
+        )
+    source.switch_to_wal()
+    settings.logger.info("switched to WAL mode", extra={"fields": {"db": printable(settings.path)}})
+
+
+def _salts(source: Source) -> bytes:
+    parsed = source.wal_index()
+    if parsed is None:
+        raise DatabaseBusyError("the wal-index is being written or recovered")
+    return parsed[0].salts
+
+
+def _has_frames(source: Source) -> bool:
+    parsed = source.wal_index()
+    return parsed is None or parsed[0].max_frame > 0
+
+
+def _hash(source: Source) -> str:
+    """SHA-256 of the database file, which nobody can write to while a reader at rest is held."""
+    digest, offset = hashlib.sha256(), 0
+    while data := source.read_database(offset, _HASH_CHUNK):
+        digest.update(data)
+        offset += len(data)
+    return digest.hexdigest()

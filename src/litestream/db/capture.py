@@ -1,0 +1,283 @@
+"""Copying committed frames from the WAL into the shadow WAL.
+
+What is committed is what the wal-index says, not what bytes stand in the WAL (capture.md, F7). Every frame is proved
+to continue the checksum chain before it is kept; a chain that does not continue is lost continuity, never a guess.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from litestream.core.checksum import Checksum
+from litestream.core.continuity import (
+    WAL_OVERWRITTEN,
+    WAL_TRUNCATED,
+    Fresh,
+    Known,
+    Lost,
+    NothingNew,
+    Observed,
+    Restarted,
+    Same,
+    Unclear,
+    Verdict,
+    judge,
+)
+from litestream.core.position import MAX_INDEX, Pos
+from litestream.core.stamp import Kind, Stamp
+from litestream.core.wal import (
+    FRAME_HEADER_SIZE,
+    WAL_HEADER_SIZE,
+    WALHeader,
+    frame_offset,
+    frame_size,
+    scan_frames,
+)
+from litestream.db.shadow import ShadowWAL
+from litestream.errors import ContinuityLostError, DatabaseBusyError
+from litestream.sqlite.source import Source
+from litestream.streams import compress
+
+SEGMENT_LIMIT = 4 * 1024 * 1024
+"""Bytes of WAL in one shadow segment: one LZ4 block, so memory is bounded and a restore can run in parallel."""
+
+_READINGS = 20
+_READING_PAUSE = 0.0002  # seconds, times the attempt: a writer needs microseconds between two reads of ours
+
+
+_NOWHERE = Pos()
+
+
+@dataclass(slots=True)
+class Cursor:
+    """How far the WAL has been copied, with what proves that the next bytes continue it."""
+
+    pos: Pos
+    page_size: int
+    db_pages: int = 0
+    header: bytes = b""
+    """The 32 bytes that begin the WAL of `pos.index`; empty before its first committed frame was read."""
+    checksum: Checksum = (0, 0)
+    """Running WAL checksum at `pos`."""
+    last_frame: bytes = b""
+    """Header of the last frame copied."""
+    ended: Pos = _NOWHERE
+    """Where the index before ended."""
+    ended_checksum: Checksum = (0, 0)
+
+    @property
+    def salts(self) -> bytes:
+        return self.header[16:24]
+
+    def known(self) -> Known:
+        """The same for the verdict on continuity."""
+        return Known(self.page_size, self.header, self.pos.offset, self.checksum, self.last_frame)
+
+
+def pack_checksum(checksum: Checksum) -> bytes:
+    """A checksum as a stamp carries it."""
+    return checksum[0].to_bytes(4, "big") + checksum[1].to_bytes(4, "big")
+
+
+def unpack_checksum(raw: bytes) -> Checksum:
+    return int.from_bytes(raw[:4], "big"), int.from_bytes(raw[4:8], "big")
+
+
+class Capture:
+    """The copier of one generation. Blocking; the caller serialises and holds a reader."""
+
+    def __init__(
+        self,
+        source: Source,
+        shadow: ShadowWAL,
+        cursor: Cursor,
+        *,
+        writer: bytes,
+        clock: Callable[[], int],
+        last_commit_ns: int,
+    ) -> None:
+        self.source = source
+        self.shadow = shadow
+        self.cursor = cursor
+        self.last_commit_ns = last_commit_ns
+        self.noticed_ns = 0
+        """When the change that the next copy takes was first seen; 0: at the copy itself."""
+        self.copied_bytes = 0
+        """Bytes of WAL copied since the attach."""
+        self._writer = writer
+        self._clock = clock
+        self._seen = b""
+
+    # -- asking
+
+    def pending(self) -> int:
+        """Bytes that a copy would read now; 0 if there is nothing new or it cannot be told."""
+        parsed = self.source.wal_index()
+        if parsed is None or parsed[0].max_frame == 0:
+            return 0
+        end = frame_offset(parsed[0].max_frame, self.cursor.page_size)
+        return max(0, end - self.cursor.pos.offset) if parsed[0].salts == self.cursor.salts else end
+
+    def now(self) -> int:
+        """The wall clock in nanoseconds, never before an earlier commit's time."""
+        return max(self._clock(), self.last_commit_ns)
+
+    # -- copying
+
+    def copy(self) -> bool:
+        """Copy every frame that is committed when this begins. True if the position moved.
+
+        Raises `ContinuityLostError` if what stands there does not follow, `DatabaseBusyError` to try again, and
+        `OSError` if the shadow cannot be written; the cursor is then where the last whole segment ended.
+        """
+        raw = self.source.wal_index_raw()
+        if raw and raw == self._seen:
+            return False
+        verdict = self.judge(anchored=True)
+        now = self.now()
+        if isinstance(verdict, Lost):
+            raise ContinuityLostError(verdict.reason)
+        if isinstance(verdict, Same | Restarted | Fresh) and verdict.header is not None:
+            self._copy_to(verdict.header, verdict.end, verdict.checksum, now)
+        self._seen = raw
+        self.noticed_ns = 0
+        return not isinstance(verdict, NothingNew)
+
+    def judge(self, *, anchored: bool) -> Verdict:
+        """Whether what stands in the WAL follows what was copied. Raises `DatabaseBusyError` if it stays unclear."""
+        reason = ""
+        for attempt in range(_READINGS):
+            verdict = judge(self.cursor.known(), anchored, self._observe())
+            if not isinstance(verdict, Unclear):
+                return verdict
+            reason = verdict.reason
+            time.sleep(attempt * _READING_PAUSE)
+        raise DatabaseBusyError(f"the WAL cannot be read at one moment: {reason}")
+
+    def _observe(self) -> Observed:
+        """One look at the WAL, between two equal looks at the wal-index."""
+        before = self.source.wal_index()
+        size, header, frame = self.source.wal_size(), self.source.wal_header(), b""
+        cursor = self.cursor
+        if cursor.last_frame:
+            frame = self.source.read_wal(cursor.pos.offset - frame_size(cursor.page_size), FRAME_HEADER_SIZE)
+        after = self.source.wal_index()
+        steady = before is not None and after is not None and before[0].salts == after[0].salts
+        return Observed(size, header, before[0] if before is not None and steady else None, frame)
+
+    def _copy_to(self, header: WALHeader, end: int, checksum: Checksum, now: int) -> None:
+        cursor = self.cursor
+        if cursor.header != header.raw:
+            cursor = self._next_index(header)
+        while cursor.pos.offset < end:
+            cursor = self._copy_segment(cursor, end, now)
+        if cursor.checksum != checksum:
+            raise ContinuityLostError(WAL_OVERWRITTEN)
+
+    def _next_index(self, header: WALHeader) -> Cursor:
+        """The cursor at the beginning of a WAL whose first committed frame is about to be read."""
+        old = self.cursor
+        index = old.pos.index + 1 if old.header else old.pos.index
+        if index >= MAX_INDEX:
+            raise ContinuityLostError("max index exceeded")
+        return Cursor(
+            Pos(old.pos.generation, index, 0),
+            old.page_size,
+            old.db_pages,
+            header.raw,
+            header.checksum,
+            ended=old.pos if old.header else Pos(),
+            ended_checksum=old.checksum if old.header else (0, 0),
+        )
+
+    def _copy_segment(self, cursor: Cursor, end: int, now: int) -> Cursor:
+        """Copy one segment from `cursor` towards `end`, whole transactions where they fit."""
+        head = WAL_HEADER_SIZE if cursor.pos.offset == 0 else 0
+        size = frame_size(cursor.page_size)
+        count = min((end - cursor.pos.offset - head) // size, max(1, SEGMENT_LIMIT // size))
+        data = self.source.read_wal(cursor.pos.offset, head + count * size)
+        if len(data) < head + count * size:
+            raise ContinuityLostError(WAL_TRUNCATED)
+        run = scan_frames(data, WALHeader.parse(cursor.header), start=cursor.checksum, offset=head)
+        if run.count != count or data[:head] != cursor.header[:head]:
+            raise ContinuityLostError(WAL_OVERWRITTEN)
+        checksum = run.checksum
+        if cursor.pos.offset + len(data) < end and run.committed:
+            data = data[: head + run.committed * size]
+            checksum = run.committed_checksum
+        after = Cursor(
+            Pos(cursor.pos.generation, cursor.pos.index, cursor.pos.offset + len(data)),
+            cursor.page_size,
+            run.db_pages or cursor.db_pages,
+            cursor.header,
+            checksum,
+            data[-size : FRAME_HEADER_SIZE - size],
+            cursor.ended,
+            cursor.ended_checksum,
+        )
+        self.shadow.append(compress(data), self._stamp(cursor, after, len(data), now))
+        self.cursor = after
+        self.last_commit_ns = now
+        self.copied_bytes += len(data)
+        return after
+
+    def _stamp(self, before: Cursor, after: Cursor, length: int, now: int) -> Stamp:
+        first = before.pos.offset == 0
+        return Stamp(
+            kind=Kind.WAL,
+            pos=before.pos,
+            page_size=before.page_size,
+            db_pages=after.db_pages,
+            length=length,
+            frame_hash=bytes(32),
+            prev=before.ended if first else before.pos,
+            prev_checksum=pack_checksum(before.ended_checksum if first else before.checksum),
+            end_checksum=pack_checksum(after.checksum),
+            wal_header=after.header,
+            required=(after.pos.index, after.pos.offset),
+            first_commit_ns=max(self.last_commit_ns, min(self.noticed_ns or now, now)),
+            last_commit_ns=now,
+            writer=self._writer,
+        )
+
+    def snapshot_stamp(self, index: int, previous: Pos, size: int) -> Stamp:
+        """The stamp of a snapshot of `size` bytes begun at `index`, all read by now: copy first, then ask."""
+        cursor = self.cursor
+        return Stamp(
+            kind=Kind.SNAPSHOT,
+            pos=Pos(cursor.pos.generation, index, 0),
+            page_size=cursor.page_size,
+            db_pages=cursor.db_pages or size // cursor.page_size,
+            length=0,
+            frame_hash=bytes(32),
+            prev=previous,
+            prev_checksum=bytes(8),
+            end_checksum=pack_checksum(cursor.checksum),
+            wal_header=cursor.header or bytes(32),
+            required=(cursor.pos.index, cursor.pos.offset),
+            first_commit_ns=self.last_commit_ns,
+            last_commit_ns=self.last_commit_ns,
+            writer=self._writer,
+        )
+
+
+def resumed_cursor(last: Stamp, last_frame: bytes) -> Cursor:
+    """The cursor behind the last shadow segment."""
+    return Cursor(
+        Pos(last.pos.generation, *last.required),
+        last.page_size,
+        last.db_pages,
+        last.wal_header,
+        unpack_checksum(last.end_checksum),
+        last_frame,
+        last.prev if last.pos.offset == 0 else Pos(),
+        unpack_checksum(last.prev_checksum) if last.pos.offset == 0 else (0, 0),
+    )
+
+
+def last_frame_of(data: bytes, page_size: int) -> bytes:
+    """Header of the last frame of a segment's content."""
+    size = frame_size(page_size)
+    return data[-size : FRAME_HEADER_SIZE - size]

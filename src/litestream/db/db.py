@@ -1,0 +1,486 @@
+"""One database under replication: attach, copy, overlap, checkpoint.
+
+The rule that nothing committed can be lost, and why, is in docs/capture.md. In short: a read transaction is always
+held; a newer one begins before the older one ends, and between the two every committed frame is copied.
+
+All methods block and are safe to call from several threads. Two locks: `_lock` guards the cursor, the shadow and the
+readers and is held briefly; `_maintenance` keeps overlaps and checkpoints from running into each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import TypeVar
+
+from litestream.core.checkpoint import Action, choose_checkpoint
+from litestream.core.position import Pos, WALSegmentInfo
+from litestream.core.stamp import Stamp
+from litestream.db.attach import Attachment, attach
+from litestream.db.paths import meta_path as default_meta_path
+from litestream.db.snapshot import DatabaseSnapshot
+from litestream.errors import (
+    ContinuityLostError,
+    CorruptObjectError,
+    DatabaseBusyError,
+    GenerationChangedError,
+    NoGenerationError,
+)
+from litestream.sqlite.connection import printable
+from litestream.sqlite.source import Source
+
+T = TypeVar("T")
+
+SEAL_TIMEOUT = 0.05
+"""Seconds that a seal waits for the write lock. Busy writers are never made to wait for longer than they work."""
+
+SEAL_TAIL_LIMIT = 1024 * 1024
+"""Bytes that may be left to copy or to backfill once the write lock is held; with more, catch up first."""
+
+INLINE_LIMIT = 256 * 1024
+"""Bytes that are copied on the event loop itself: cheaper than a change of threads."""
+
+
+class DB:
+    """A database under replication. Opens nothing until `sync_now`.
+
+    Args:
+        path: the database file; a symbolic link is followed.
+        meta_path: directory of the local state; `.<file>-litestream` beside the database by default.
+        min_checkpoint_page_count: pages in the WAL at which a checkpoint is tried.
+        max_checkpoint_page_count: pages at which writers are held back for at most 50 ms to finish one; 0: never.
+        checkpoint_interval: seconds after which what is in the WAL is checkpointed however little it is; 0: never.
+        busy_timeout: seconds to wait for the lock that switching to WAL mode needs.
+        clock: wall clock in Unix nanoseconds.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        meta_path: str | None = None,
+        min_checkpoint_page_count: int = 1000,
+        max_checkpoint_page_count: int = 10000,
+        checkpoint_interval: float = 60.0,
+        busy_timeout: float = 1.0,
+        logger: logging.Logger | logging.LoggerAdapter[logging.Logger] | None = None,
+        clock: Callable[[], int] = time.time_ns,
+        lane: Executor | None = None,
+    ) -> None:
+        if min_checkpoint_page_count <= 0:
+            raise ValueError("minimum checkpoint page count required")
+        self._path = os.path.abspath(path)
+        self._real_path = os.path.realpath(self._path)
+        self.meta_path = meta_path or default_meta_path(self._real_path)
+        self.min_checkpoint_page_count = min_checkpoint_page_count
+        self.max_checkpoint_page_count = max_checkpoint_page_count
+        self.checkpoint_interval = checkpoint_interval
+        self.busy_timeout = busy_timeout
+        self.logger = logger or logging.getLogger("litestream.db")
+        self.writer = secrets.token_bytes(16)
+        self.stats = Stats()
+        self.clock = clock
+        self._lane = lane
+        self._lock = threading.RLock()
+        self._maintenance = threading.Lock()
+        self._attached: Attachment | None = None
+        self._lost = ""
+        self._checkpointing = False
+        self._snapshots: set[DatabaseSnapshot] = set()
+        self._subscribers: list[Callable[[], None]] = []
+        self._acknowledged: dict[str, Pos] = {}
+        self._notified = Pos()
+        self._checkpointed_at = time.monotonic()
+        self._change_ns = 0
+
+    # -- what a replica sees (WALSource)
+
+    @property
+    def path(self) -> str:
+        """The database's path as configured, absolute."""
+        return self._path
+
+    @property
+    def wal_path(self) -> str:
+        return self._real_path + "-wal"
+
+    @property
+    def real_path(self) -> str:
+        """The path with symbolic links followed: where `-wal` is."""
+        return self._real_path
+
+    def pos(self) -> Pos:
+        """How far the WAL has been copied; the zero position before the first attach. No I/O."""
+        attached = self._attached
+        return attached.capture.cursor.pos if attached is not None else Pos()
+
+    def page_size(self) -> int:
+        """Bytes per page; 0 before the first attach."""
+        attached = self._attached
+        return attached.source.page_size if attached is not None else 0
+
+    def wal_segments(self, generation: str) -> list[WALSegmentInfo]:
+        """Shadow segments of a generation that are kept, in order; empty for any but the current one."""
+        with self._lock:
+            attached = self._attached
+            if attached is None or attached.shadow.generation != generation:
+                return []
+            return attached.shadow.segments()
+
+    def read_wal_segment(self, pos: Pos) -> bytes:
+        """A shadow object verbatim. Raises `GenerationChangedError` if it is of a generation that is over."""
+        with self._lock:
+            attached = self._attached
+            if attached is None or attached.shadow.generation != pos.generation:
+                raise GenerationChangedError(f"generation is over: {pos.generation}")
+            try:
+                return attached.shadow.read(pos)
+            except CorruptObjectError as error:
+                self._lose(f"shadow wal damaged: {error}")
+                raise
+
+    async def sync(self) -> None:
+        """Copy what is committed by now, on the event loop if it is little. Does nothing while not attached."""
+        if self._attached is None:
+            return
+        if self._lock.acquire(blocking=False):
+            try:
+                attached = self._attached
+                if attached is None:
+                    return
+                if not self._lost and attached.capture.pending() <= INLINE_LIMIT:
+                    self._copy()
+                    return
+            finally:
+                self._lock.release()
+        await self.call(self._copy)
+
+    async def call(self, fn: Callable[..., T], *args: object) -> T:
+        """Run blocking work in this database's lane. A cancelled call goes on running there; its result is dropped."""
+        if self._lane is None:
+            self._lane = ThreadPoolExecutor(2, thread_name_prefix="litestream-db")
+        return await asyncio.get_running_loop().run_in_executor(self._lane, fn, *args)
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called, in any thread, whenever the position has moved. Returns how to stop that."""
+        self._subscribers.append(callback)
+
+        def unsubscribe() -> None:
+            if callback in self._subscribers:
+                self._subscribers.remove(callback)
+
+        return unsubscribe
+
+    def acknowledge(self, name: str, pos: Pos) -> None:
+        """Replica `name` has everything up to `pos` (the zero position: it starts over)."""
+        self._acknowledged[name] = pos
+
+    def new_generation(self, reason: str) -> None:
+        """Begin a new generation at the next maintenance: what the replica holds does not fit what is here."""
+        with self._lock:
+            self._lose(reason)
+
+    def open_snapshot(self) -> DatabaseSnapshot:
+        """Begin reading the database file. Raises `NoGenerationError` while not attached."""
+        with self._lock:
+            attached = self._attached
+            if attached is None or self._lost:
+                raise NoGenerationError
+            attached.capture.copy()
+            reader = attached.source.begin_reader()
+            snapshot = DatabaseSnapshot(
+                attached.source,
+                reader,
+                attached.capture.cursor.pos,
+                self._finish_snapshot,
+                lambda: self._check_generation(attached),
+                self._snapshots.discard,
+            )
+            self._snapshots.add(snapshot)
+        self._notify()
+        return snapshot
+
+    # -- the work
+
+    def noticed(self) -> None:
+        """The file system said that something changed: what is copied next is not older than this."""
+        if not self._change_ns:
+            self._change_ns = self.clock()
+
+    def sync_now(self) -> bool:
+        """Attach if need be and copy every committed frame. True if the position moved.
+
+        Raises `DatabaseAbsentError`, `DatabaseBusyError` (try again), or another `DatabaseError` that says what the
+        matter is; a lost continuity is no error but a new generation.
+        """
+        before = self.pos()
+        if self._attached is None or self._lost:
+            with self._maintenance:
+                self._reattach()
+        self._copy()
+        return self.pos() != before
+
+    def maintain(self) -> None:
+        """Overlap the readers, and checkpoint if it is time. Raises as `sync_now` does."""
+        with self._maintenance:
+            self._check_files()
+            if self._attached is None or self._lost:
+                self._reattach()
+            with self._lock:
+                self._overlap()
+                action, attached = self._choose(), self._attached
+            if attached is None or action is Action.NONE:
+                return
+            self._checkpoint(attached, action)
+
+    def checkpoint(self, *, seal: bool = False) -> None:
+        """Checkpoint now: PASSIVE, or with the write lock held for at most a moment so that the WAL can restart."""
+        with self._maintenance:
+            if self._attached is None or self._lost:
+                self._reattach()
+            with self._lock:
+                self._overlap()
+                attached = self._attached
+            if attached is not None:
+                self._checkpoint(attached, Action.SEAL if seal else Action.PASSIVE)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether everything is backfilled and our reader holds nobody up: nothing to do until something changes."""
+        attached = self._attached
+        return attached is not None and not self._lost and attached.reader.at_rest
+
+    def changed(self) -> bool:
+        """Whether the wal-index has moved since the last copy. Cheap; for the sweep that backs the watcher up."""
+        with self._lock:
+            attached = self._attached
+            return attached is not None and attached.capture.pending() > 0
+
+    def files_replaced(self) -> bool:
+        """Whether the files on disk are no longer the ones that are open."""
+        with self._lock:
+            attached = self._attached
+            return attached is None or bool(attached.source.replaced())
+
+    def trim(self) -> None:
+        """Let go of what only busy times need."""
+        with self._lock:
+            if self._attached is not None:
+                self._attached.source.trim()
+
+    def close(self) -> None:
+        """End everything, leaving the WAL and the local state as they are. Snapshots must have been closed."""
+        with self._maintenance, self._lock:
+            self._detach()
+        if isinstance(self._lane, ThreadPoolExecutor):
+            self._lane.shutdown(wait=False)
+            self._lane = None
+
+    # -- inside: copying
+
+    def _copy(self) -> None:
+        started = time.perf_counter()
+        with self._lock:
+            attached = self._attached
+            if attached is None or self._lost:
+                return
+            attached.capture.noticed_ns = self._change_ns
+            try:
+                attached.capture.copy()
+            except ContinuityLostError as error:
+                self._lose(str(error))
+            except Exception:
+                self.stats.sync_errors += 1
+                raise
+            self._change_ns = 0
+            self.stats.syncs += 1
+            self.stats.sync_seconds += time.perf_counter() - started
+        self._notify()
+
+    def _lose(self, reason: str) -> None:
+        """Remember that continuity is lost; the next maintenance begins a new generation."""
+        self._lost = self._lost or reason
+
+    def _notify(self) -> None:
+        pos = self.pos()
+        if pos == self._notified:
+            return
+        self._notified = pos
+        for callback in list(self._subscribers):
+            callback()
+
+    def _overlap(self) -> None:
+        """Begin a newer reader, copy everything, end the older one. On any error the older one stays."""
+        attached = self._attached
+        if attached is None or self._lost:
+            return
+        newer = attached.source.begin_reader()
+        try:
+            self._copy()
+            if self._lost:
+                raise DatabaseBusyError(f"continuity lost: {self._lost}")
+            attached.shadow.persist(self._least_acknowledged())
+        except BaseException:
+            attached.source.end_reader(newer)
+            raise
+        older, attached.reader = attached.reader, newer
+        attached.source.end_reader(older)
+        self._prune(attached)
+
+    def _least_acknowledged(self) -> Pos | None:
+        """The position that every replica of this generation has; None if one has nothing of it."""
+        generation = self.pos().generation
+        positions = list(self._acknowledged.values())
+        if any(pos.generation != generation for pos in positions):
+            return None
+        return min(positions) if positions else self.pos()
+
+    def _prune(self, attached: Attachment) -> None:
+        least = self._least_acknowledged()
+        if least is None:
+            return
+        keep = [least.index, *(snapshot.pos.index for snapshot in self._snapshots)]
+        attached.shadow.prune(min(keep))
+
+    # -- inside: attaching
+
+    def _check_files(self) -> None:
+        """Notice files that were swapped under us: only a new attachment sees what is there now."""
+        with self._lock:
+            attached = self._attached
+            if attached is None:
+                return
+            reason = attached.source.replaced()
+            if not reason:
+                return
+            self._lose(reason)
+            if self._snapshots:
+                raise DatabaseBusyError(f"{reason}: waiting for a snapshot to end before attaching again")
+            self._detach()
+
+    def _reattach(self) -> None:
+        with self._lock:
+            if self._attached is not None and not self._lost:
+                return
+            if self._checkpointing:
+                raise DatabaseBusyError("a checkpoint is running")
+            old, reason = self._attached, self._lost
+            source = old.source if old is not None else Source(self._real_path, self.busy_timeout)
+            try:
+                new = attach(self, source, old, reason)
+            except BaseException:
+                if old is None:
+                    source.close()
+                raise
+            if old is not None:
+                source.end_reader(old.reader)
+            self._attached, self._lost = new, ""
+        self._notify()
+
+    def _detach(self) -> None:
+        attached, self._attached = self._attached, None
+        if attached is not None:
+            attached.source.end_reader(attached.reader)
+            attached.source.close()
+
+    # -- inside: checkpoints
+
+    def _choose(self) -> Action:
+        attached = self._attached
+        parsed = attached.source.wal_index() if attached is not None else None
+        if attached is None or parsed is None:
+            return Action.NONE
+        index, backfilled = parsed
+        return choose_checkpoint(
+            wal_frames=index.max_frame,
+            backfilled=backfilled,
+            min_pages=self.min_checkpoint_page_count,
+            max_pages=self.max_checkpoint_page_count,
+            interval=self.checkpoint_interval,
+            since_checkpoint=time.monotonic() - self._checkpointed_at,
+        )
+
+    def _checkpoint(self, attached: Attachment, action: Action) -> None:
+        """Backfill (without `_lock`: copying goes on meanwhile), overlap, and seal if asked to and still needed."""
+        started = time.perf_counter()
+        with self._lock:
+            self._checkpointing = True
+        try:
+            complete, _, _ = attached.source.checkpoint_passive()
+        finally:
+            with self._lock:
+                self._checkpointing = False
+        with self._lock:
+            if self._attached is not attached or self._lost:
+                return
+            self._overlap()
+            if action is Action.SEAL and not attached.reader.at_rest:
+                complete = self._seal(attached)
+        if complete:
+            self._checkpointed_at = time.monotonic()
+        self.stats.checkpoint(action.name, time.perf_counter() - started)
+
+    def _seal(self, attached: Attachment) -> bool:
+        """Hold writers back for a moment so that everything is backfilled and the next one starts a new WAL."""
+        if attached.capture.pending() > SEAL_TAIL_LIMIT:
+            return False
+        lock = attached.source.lock_writers(SEAL_TIMEOUT)
+        if lock is None:
+            return False
+        held = time.perf_counter()
+        try:
+            parsed = attached.source.wal_index()
+            if parsed is None or attached.capture.pending() > SEAL_TAIL_LIMIT:
+                return False
+            if (parsed[0].max_frame - parsed[1]) * attached.source.page_size > SEAL_TAIL_LIMIT:
+                return False
+            self._overlap()
+            complete, _, _ = attached.source.checkpoint_passive()
+            self._overlap()
+            return complete
+        finally:
+            attached.source.unlock_writers(lock)
+            self.stats.seal_seconds_max = max(self.stats.seal_seconds_max, time.perf_counter() - held)
+
+    # -- inside: snapshots
+
+    def _check_generation(self, attached: Attachment) -> None:
+        if self._attached is not attached or self._lost:
+            raise GenerationChangedError("generation changed during snapshot")
+
+    def _finish_snapshot(self, snapshot: DatabaseSnapshot) -> Stamp:
+        with self._lock:
+            attached = self._attached
+            if attached is None or self._lost or attached.shadow.generation != snapshot.pos.generation:
+                raise GenerationChangedError("generation changed during snapshot")
+            self._copy()
+            if self._lost:
+                raise GenerationChangedError("generation changed during snapshot")
+            attached.remember_base(snapshot.sha256)
+            return attached.capture.snapshot_stamp(snapshot.pos.index, attached.state.previous_pos, snapshot.size)
+
+    def __repr__(self) -> str:
+        return f"DB({printable(self._path)!r})"
+
+
+class Stats:
+    """Counters for metrics. Written under the database's lock, read without it."""
+
+    def __init__(self) -> None:
+        self.syncs = 0
+        self.sync_errors = 0
+        self.sync_seconds = 0.0
+        self.wal_bytes = 0
+        self.checkpoints: dict[str, int] = {}
+        self.checkpoint_seconds: dict[str, float] = {}
+        self.seal_seconds_max = 0.0
+
+    def checkpoint(self, mode: str, seconds: float) -> None:
+        self.checkpoints[mode] = self.checkpoints.get(mode, 0) + 1
+        self.checkpoint_seconds[mode] = self.checkpoint_seconds.get(mode, 0.0) + seconds

@@ -1,0 +1,204 @@
+"""The shadow WAL: what was copied from the WAL and some replica may not have yet.
+
+One object (LZ4 frame and stamp) per copy, exactly as it goes to a replica, in
+`generations/GEN/wal/%08x/%08x.wal.lz4` below the local state. Written with a temporary name and renamed, so that a
+killed process leaves whole files; fsynced only while a replica is behind (`persist`), because a file lost with the
+power costs a new generation and no data.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from litestream import fsutil
+from litestream.core.position import Pos, WALSegmentInfo
+from litestream.core.stamp import Stamp
+from litestream.db.paths import directory_mode
+from litestream.errors import CorruptObjectError
+from litestream.streams import open_object, stamped
+
+_INDEX = re.compile(r"[0-9a-f]{8}")
+_FILE = re.compile(r"([0-9a-f]{8,16})\.wal\.lz4")
+
+
+@dataclass(slots=True)
+class _Entry:
+    info: WALSegmentInfo
+    end: int  # offset behind the last byte
+    durable: bool
+
+
+class ShadowWAL:
+    """The shadow segments of one generation. Blocking; the caller serialises."""
+
+    def __init__(self, meta: str, generation: str, *, mode: int, owner: tuple[int, int] | None) -> None:
+        self.generation = generation
+        self._meta = meta
+        self._root = os.path.join(meta, "generations", generation, "wal")
+        self._mode = mode
+        self._owner = owner
+        self._entries: list[_Entry] = []
+        self._last: tuple[Pos, bytes] | None = None
+        self._unsynced_directories: set[str] = set()
+
+    # -- reading
+
+    def load(self) -> tuple[Stamp, bytes] | None:
+        """Read what is there, keep the unbroken run at its end, and return the last segment's stamp and content.
+
+        Anything torn (a power cut) ends the run: it and what follows it is removed, since a gap in the middle could
+        never be sent.
+        """
+        self._entries = []
+        last: tuple[Stamp, bytes] | None = None
+        names = self._scan()
+        for number, (index, offset) in enumerate(names):
+            pos = Pos(self.generation, index, offset)
+            checked = self._check(pos)
+            if checked is None:
+                self._remove(Pos(self.generation, *name) for name in names[number:])
+                break
+            if last is not None and not _follows(last[0], checked[0]):
+                self._remove(entry.info.pos for entry in self._entries)
+                self._entries = []
+            last = checked
+            self._entries.append(_Entry(self._info(pos), offset + checked[0].length, durable=False))
+            self._unsynced_directories.add(os.path.dirname(self._path(pos)))
+        return last
+
+    def segments(self) -> list[WALSegmentInfo]:
+        """All segments that are kept, in order."""
+        return [entry.info for entry in self._entries]
+
+    def read(self, pos: Pos) -> bytes:
+        """The object at `pos`, verbatim. Raises `CorruptObjectError` if it is gone."""
+        last = self._last
+        if last is not None and last[0] == pos:
+            return last[1]
+        try:
+            with open(self._path(pos), "rb") as file:
+                return file.read()
+        except FileNotFoundError as error:
+            raise CorruptObjectError("shadow segment is gone", key=str(pos)) from error
+
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(entry.info.size for entry in self._entries)
+
+    # -- writing
+
+    def append(self, frame: bytes, stamp: Stamp) -> WALSegmentInfo:
+        """Store the next segment (not yet durable). A failure leaves no file."""
+        pos = stamp.pos
+        body = stamped(frame, stamp)
+        path = self._path(pos)
+        directory = os.path.dirname(path)
+        if stamp.pos.offset == 0 or not self._entries:
+            fsutil.make_dirs(directory, mode=directory_mode(self._mode), owner=self._owner)
+        with fsutil.AtomicFile(path, mode=self._mode, owner=self._owner) as file:
+            file.write(body)
+            file.publish(durable=False)
+        self._unsynced_directories.add(directory)
+        info = WALSegmentInfo(self.generation, pos.index, pos.offset, len(body), stamp.last_commit_ns / 1e9)
+        self._entries.append(_Entry(info, pos.offset + stamp.length, durable=False))
+        self._last = (pos, body)
+        return info
+
+    def persist(self, acknowledged: Pos | None) -> None:
+        """Make durable whatever lies behind `acknowledged` (None: everything). Called before a reader is let go."""
+        behind = [entry for entry in self._pending(acknowledged) if not entry.durable]
+        if not behind:
+            return
+        for entry in behind:
+            self._sync_file(entry.info.pos)
+        for directory in sorted(self._unsynced_directories):
+            fsutil.fsync_dir(directory)
+        self._unsynced_directories.clear()
+        for entry in behind:
+            entry.durable = True
+
+    def prune(self, index: int) -> None:
+        """Forget indexes before `index`: every replica has them, or starts with a later snapshot."""
+        old = [entry for entry in self._entries if entry.info.index < index]
+        if not old:
+            return
+        self._entries = self._entries[len(old) :]
+        for number in sorted({entry.info.index for entry in old}):
+            shutil.rmtree(os.path.join(self._root, f"{number:08x}"), ignore_errors=True)
+
+    # -- inside
+
+    def _pending(self, acknowledged: Pos | None) -> list[_Entry]:
+        if acknowledged is None or acknowledged.generation != self.generation:
+            return self._entries
+        start = bisect_left(self._entries, acknowledged, key=lambda entry: entry.info.pos)
+        return self._entries[start:]
+
+    def _sync_file(self, pos: Pos) -> None:
+        """fsync one file. After a failed fsync the pages may be gone, so the retry writes the bytes anew."""
+        path = self._path(pos)
+        try:
+            fsutil.fsync_file(path)
+        except FileNotFoundError as error:
+            raise CorruptObjectError("shadow segment is gone", key=str(pos)) from error
+        except OSError:
+            body = self.read(pos)
+            open_object(body, key=str(pos))
+            fsutil.write_atomic(path, body, mode=self._mode, owner=self._owner)
+
+    def _scan(self) -> list[tuple[int, int]]:
+        found = []
+        for index in _names(self._root):
+            if not _INDEX.fullmatch(index):
+                continue
+            for name in _names(os.path.join(self._root, index)):
+                match = _FILE.fullmatch(name)
+                if match is not None:
+                    found.append((int(index, 16), int(match[1], 16)))
+        return sorted(found)
+
+    def _check(self, pos: Pos) -> tuple[Stamp, bytes] | None:
+        try:
+            with open(self._path(pos), "rb") as file:
+                body = file.read()
+            data, stamp = open_object(body, key=str(pos))
+        except (OSError, CorruptObjectError):
+            return None
+        return (stamp, data) if stamp is not None and stamp.pos == pos else None
+
+    def _info(self, pos: Pos) -> WALSegmentInfo:
+        status = os.stat(self._path(pos))
+        return WALSegmentInfo(pos.generation, pos.index, pos.offset, status.st_size, status.st_mtime)
+
+    def _remove(self, positions: Iterable[Pos]) -> None:
+        for pos in list(positions):
+            try:
+                os.unlink(self._path(pos))
+            except FileNotFoundError:
+                pass
+
+    def _path(self, pos: Pos) -> str:
+        return os.path.join(self._root, f"{pos.index:08x}", f"{pos.offset:08x}.wal.lz4")
+
+
+def remove_generation(meta: str, generation: str) -> None:
+    """Delete the shadow of a generation that is over."""
+    shutil.rmtree(os.path.join(meta, "generations", generation), ignore_errors=True)
+
+
+def _follows(before: Stamp, after: Stamp) -> bool:
+    """Whether `after` continues where `before` ends, in bytes and in checksum."""
+    end = Pos(before.pos.generation, before.pos.index, before.pos.offset + before.length)
+    return after.prev == end and after.prev_checksum == before.end_checksum
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

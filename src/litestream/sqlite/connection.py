@@ -1,0 +1,72 @@
+"""Opening connections: the one way this process talks to SQLite."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from urllib.parse import quote
+
+import apsw
+
+from litestream.errors import DatabaseBusyError, DatabaseError, NotADatabaseError, ReadOnlyDatabaseError
+
+SQLITE_VERSION = apsw.sqlite_lib_version()
+"""Version of the SQLite library that this process uses (apsw brings its own)."""
+
+_CACHE_KIB = 64  # we read one page per transaction; a thousand idle databases must stay small
+
+
+def database_uri(path: str, **parameters: str) -> str:
+    """`path` as a SQLite URI. Percent-encoding carries every byte that a file name can have, also non-UTF-8 ones."""
+    query = "&".join(f"{name}={value}" for name, value in parameters.items())
+    return "file:" + quote(os.fsencode(path)) + (f"?{query}" if query else "")
+
+
+def connect(path: str, busy_timeout: float) -> apsw.Connection:
+    """A read-write connection to an existing database, which never checkpoints by itself and never deletes a WAL.
+
+    `synchronous` stays SQLite's default: a checkpoint without fsync would put the user's database at risk.
+    """
+    with translated(path):
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+        connection = apsw.Connection(database_uri(path), flags=flags)
+    if connection.readonly("main"):
+        connection.close()
+        raise ReadOnlyDatabaseError(f"the database file cannot be written, which WAL mode needs: {printable(path)}")
+    connection.set_busy_timeout(int(busy_timeout * 1000))
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    persist = ctypes.c_int(1)
+    connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(persist))
+    connection.wal_autocheckpoint(0)
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    return connection
+
+
+class translated:  # noqa: N801 - reads as a statement: `with translated(path):`
+    """Turns apsw's exceptions into ours, with the database's path in the text."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, apsw.Error):
+            return
+        name = printable(self._path)
+        if isinstance(error, apsw.BusyError | apsw.LockedError | apsw.ProtocolError):
+            raise DatabaseBusyError(f"database is busy: {name}") from error
+        if isinstance(error, apsw.NotADBError):
+            raise NotADatabaseError(f"not a database, or encrypted: {name}") from error
+        if isinstance(error, apsw.ReadOnlyError | apsw.CantOpenError | apsw.PermissionsError):
+            raise ReadOnlyDatabaseError(
+                f"cannot open for writing, which WAL mode needs: {name}: {error} (check the modes and owner of the "
+                "file, its -wal and -shm, and of their directory)"
+            ) from error
+        raise DatabaseError(f"{name}: {error}") from error
+
+
+def printable(path: str) -> str:
+    """A path that can always be written to a log: bytes that are no UTF-8 appear as `\\xNN`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

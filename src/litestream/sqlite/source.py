@@ -1,0 +1,283 @@
+"""One attached database: its connections, and the only file descriptors this process has on its files.
+
+POSIX drops every lock that a process holds on a file when *any* of its descriptors on it is closed. So the descriptors
+on the database file and on `-shm` live as long as the attachment, and are closed after its last connection.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import threading
+from dataclasses import dataclass
+
+import apsw
+
+from litestream.core.wal import WAL_HEADER_SIZE
+from litestream.core.walindex import WalIndexHeader, parse_wal_index
+from litestream.errors import (
+    DatabaseAbsentError,
+    DatabaseBusyError,
+    DatabaseError,
+    JournalModeError,
+    NotADatabaseError,
+    ReadOnlyDatabaseError,
+)
+from litestream.sqlite.connection import connect, printable, translated
+
+_MAGIC = b"SQLite format 3\0"
+_WAL_INDEX_SIZE = 136  # both copies of the header, the backfill count and the read marks
+_SPARE_CONNECTIONS = 2
+_READ_TIMEOUT = 0.05  # a reader meets a lock only during recovery: try again later rather than wait
+
+
+@dataclass(slots=True)
+class Reader:
+    """A connection inside a read transaction. `at_rest`: it read a WAL that was wholly backfilled (mark 0)."""
+
+    connection: apsw.Connection
+    at_rest: bool
+
+
+class Source:
+    """An open database. Blocking; the caller serialises.
+
+    Raises `DatabaseAbsentError` (absent or 0 bytes), `NotADatabaseError`, `ReadOnlyDatabaseError` on opening.
+    """
+
+    def __init__(self, path: str, busy_timeout: float = 1.0) -> None:
+        self.path = path
+        self._name = printable(path)
+        self._busy_timeout = busy_timeout
+        self._spare: list[apsw.Connection] = []
+        self._in_use = 0
+        self._pool = threading.Lock()  # a PASSIVE checkpoint runs beside copying, on a connection of its own
+        self._shm = -1
+        self._wal = -1
+        self._database = _open_database(path, self._name)
+        try:
+            header = os.pread(self._database, 100, 0)
+            if len(header) < 100:
+                raise DatabaseAbsentError(f"database is empty: {self._name}")
+            if header[:16] != _MAGIC:
+                raise NotADatabaseError(
+                    f"not a SQLite database, or an encrypted one (its header is missing): {self._name}"
+                )
+            size = struct.unpack_from(">H", header, 16)[0]
+            self.page_size = 65536 if size == 1 else size
+        except BaseException:
+            os.close(self._database)
+            raise
+
+    # -- mode
+
+    @property
+    def is_wal(self) -> bool:
+        """Whether the file's header says WAL mode (bytes 18 and 19 are 2)."""
+        return os.pread(self._database, 2, 18) == b"\x02\x02"
+
+    def switch_to_wal(self) -> None:
+        """Turn WAL mode on. Raises `DatabaseBusyError` while somebody uses the database."""
+        connection = self._take()
+        try:
+            with translated(self.path):
+                connection.set_busy_timeout(int(self._busy_timeout * 1000))
+                mode = connection.execute("PRAGMA journal_mode = wal").fetchall()[0][0]
+                connection.set_busy_timeout(int(_READ_TIMEOUT * 1000))
+        finally:
+            self._give(connection)
+        if mode != "wal":
+            raise JournalModeError(f"cannot switch to WAL mode (it stays {mode}): {self._name}")
+
+    # -- readers and locks
+
+    def begin_reader(self) -> Reader:
+        """Begin a read transaction; its mark is taken here. Raises `DatabaseBusyError`: nothing has changed then.
+
+        Raises `JournalModeError` (and ends it) if the database is not in WAL mode: a reader would block commits.
+        """
+        connection = self._take()
+        try:
+            with translated(self.path):
+                connection.execute("BEGIN")
+                # user_version is read from page 1 and works even with a schema that does not parse.
+                connection.execute("PRAGMA user_version").fetchall()
+            if not self.is_wal:
+                raise JournalModeError(f"not in WAL mode: {self._name}")
+            self._open_shm()
+            index = self.wal_index()
+            at_rest = index is not None and index[0].max_frame == index[1]
+            return Reader(connection, at_rest)
+        except BaseException:
+            self._rollback(connection)
+            self._give(connection)
+            raise
+
+    def end_reader(self, reader: Reader) -> None:
+        """End a read transaction. Its connection is kept for the next one."""
+        self._rollback(reader.connection)
+        self._give(reader.connection)
+
+    def lock_writers(self, timeout: float) -> apsw.Connection | None:
+        """Take the write lock, waiting `timeout` seconds at most; None if it cannot be had."""
+        connection = self._take()
+        try:
+            connection.set_busy_timeout(int(timeout * 1000))
+            with translated(self.path):
+                connection.execute("BEGIN IMMEDIATE")
+            return connection
+        except DatabaseBusyError:
+            self._give(connection)
+            return None
+        except BaseException:
+            self._give(connection)
+            raise
+        finally:
+            connection.set_busy_timeout(int(_READ_TIMEOUT * 1000))
+
+    def unlock_writers(self, connection: apsw.Connection) -> None:
+        """Let the write lock go. Nothing was written, so not a byte of the WAL changes."""
+        self._rollback(connection)
+        self._give(connection)
+
+    def checkpoint_passive(self) -> tuple[bool, int, int]:
+        """A PASSIVE checkpoint on a connection of its own: (complete, frames in the WAL, frames backfilled).
+
+        Complete only with busy = 0 and log = checkpointed: somebody else's running checkpoint answers
+        (1, -1, -1), where the two are equal as well.
+        """
+        connection = self._take()
+        try:
+            with translated(self.path):
+                row = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()[0]
+        except DatabaseBusyError:
+            return False, -1, -1
+        finally:
+            self._give(connection)
+        busy, frames, backfilled = (int(str(number)) for number in row)
+        return busy == 0 and frames == backfilled, frames, backfilled
+
+    # -- what stands in the files
+
+    def wal_index_raw(self) -> bytes:
+        """The first 136 bytes of `-shm` as they are now; empty before the first reader began."""
+        return os.pread(self._shm, _WAL_INDEX_SIZE, 0) if self._shm >= 0 else b""
+
+    def wal_index(self) -> tuple[WalIndexHeader, int] | None:
+        """The wal-index header and the number of frames backfilled; None while it is being written."""
+        for _ in range(100):
+            parsed = parse_wal_index(self.wal_index_raw())
+            if parsed is not None:
+                return parsed
+        return None
+
+    def wal_header(self) -> bytes:
+        """The 32 bytes that begin the WAL, or fewer where there are not so many."""
+        return self.read_wal(0, WAL_HEADER_SIZE)
+
+    def wal_size(self) -> int:
+        """Bytes in the WAL file. Says nothing about what is committed."""
+        return os.fstat(self._wal).st_size if self._open_wal() else 0
+
+    def read_wal(self, offset: int, size: int) -> bytes:
+        """Bytes of the WAL file; fewer than `size` where it ends."""
+        return os.pread(self._wal, size, offset) if self._open_wal() else b""
+
+    def database_size(self) -> int:
+        """Bytes in the database file."""
+        return os.fstat(self._database).st_size
+
+    def read_database(self, offset: int, size: int) -> bytes:
+        """Bytes of the database file, through the one descriptor on it."""
+        return os.pread(self._database, size, offset)
+
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of the database file."""
+        info = os.fstat(self._database)
+        return info.st_dev, info.st_ino
+
+    def mode_and_owner(self) -> tuple[int, int, int]:
+        """Permission bits, uid and gid of the database file."""
+        info = os.fstat(self._database)
+        return info.st_mode & 0o777, info.st_uid, info.st_gid
+
+    def replaced(self) -> str:
+        """Which of the files on disk is no longer the one opened here, as a reason; empty if none is."""
+        for descriptor, suffix, what in (
+            (self._database, "", "database file"),
+            (self._wal, "-wal", "wal file"),
+            (self._shm, "-shm", "wal-index file"),
+        ):
+            if descriptor < 0:
+                continue
+            mine = os.fstat(descriptor)
+            try:
+                theirs = os.stat(self.path + suffix)
+            except FileNotFoundError:
+                return f"{what} deleted"
+            if (mine.st_dev, mine.st_ino) != (theirs.st_dev, theirs.st_ino):
+                return f"{what} replaced"
+        return ""
+
+    # -- closing
+
+    def trim(self) -> None:
+        """Close connections that were only needed while something moved."""
+        with self._pool:
+            while self._spare:
+                self._spare.pop().close()
+
+    def close(self) -> None:
+        """Close everything. Readers and locks must have been ended; the descriptors go last."""
+        self.trim()
+        if self._in_use:
+            raise DatabaseError(f"{self._name}: closed with {self._in_use} connections in use")
+        for descriptor in (self._wal, self._shm, self._database):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._wal = self._shm = self._database = -1
+
+    # -- inside
+
+    def _take(self) -> apsw.Connection:
+        with self._pool:
+            connection = self._spare.pop() if self._spare else connect(self.path, _READ_TIMEOUT)
+            self._in_use += 1
+            return connection
+
+    def _give(self, connection: apsw.Connection) -> None:
+        with self._pool:
+            self._in_use -= 1
+            if len(self._spare) < _SPARE_CONNECTIONS:
+                self._spare.append(connection)
+            else:
+                connection.close()
+
+    def _rollback(self, connection: apsw.Connection) -> None:
+        if connection.in_transaction:
+            with translated(self.path):
+                connection.execute("ROLLBACK")
+
+    def _open_shm(self) -> None:
+        if self._shm < 0:
+            self._shm = os.open(self.path + "-shm", os.O_RDONLY | os.O_CLOEXEC)
+
+    def _open_wal(self) -> bool:
+        if self._wal < 0:
+            try:
+                self._wal = os.open(self.path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+        return True
+
+
+def _open_database(path: str, name: str) -> int:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise NotADatabaseError(f"is a directory or a device, not a database: {name}")
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DatabaseAbsentError(f"database does not exist: {name}") from error
+    except OSError as error:
+        raise ReadOnlyDatabaseError(f"cannot open database: {name}: {error.strerror}") from error
