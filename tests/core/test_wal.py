@@ -181,8 +181,7 @@ def test_any_flipped_bit_is_found_at_its_frame(page_size: int, big: bool, commit
 
 def test_every_bit_of_a_frame() -> None:
     """Each single bit of a frame in the middle, turned over, ends the run there."""
-    commits = [1, 1, 1]
-    header, wal = make_wal(512, pages(random.Random(5), 512, commits))
+    _, wal = make_wal(512, pages(random.Random(5), 512, [1, 1, 1]))
     for bit in range(8 * frame_offset(1, 512), 8 * frame_offset(2, 512)):
         assert committed_prefix(flip(wal, bit))[1].count == 1
 
@@ -356,8 +355,19 @@ def test_rolled_back_spill(tmp_path: Path) -> None:
     c.close()
 
 
-def test_uncommitted_tail_is_valid_but_not_committed(tmp_path: Path) -> None:
+def test_open_transaction_is_not_committed(tmp_path: Path) -> None:
     """While a transaction that spilled is open its frames are valid, and the committed prefix ends before them."""
-    db, wal = make_database(tmp_path / "a.db", 4096, 1)
-    header, run = committed_prefix(wal)
-    assert applied(db, wal) == applied(db, wal[: frame_offset(run.committed, header.page_size)])
+    c = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    c.execute("PRAGMA journal_mode=WAL")
+    c.execute("PRAGMA cache_size=5")
+    c.execute("CREATE TABLE t(x)")
+    committed = committed_prefix((tmp_path / "a.db-wal").read_bytes())[1]
+    c.execute("BEGIN")
+    for _ in range(100):
+        c.execute("INSERT INTO t VALUES (randomblob(3000))")
+    run = committed_prefix((tmp_path / "a.db-wal").read_bytes())[1]
+    c.execute("ROLLBACK")
+    c.close()
+    assert run.count > committed.count
+    assert (run.committed, run.db_pages) == (committed.count, committed.db_pages)
+    assert run.committed_checksum == committed.checksum != run.checksum

@@ -45,7 +45,7 @@ class Known:
     wal_header: bytes
     """32 bytes; empty while no WAL of this index has been read (then `offset` is 0)."""
     offset: int
-    """Copied bytes of the WAL file: 0, or 32 and whole frames, the last of which ends a transaction."""
+    """Copied bytes of the WAL file: 0, or 32 and whole frames of committed transactions."""
     checksum: Checksum
     """Running checksum at `offset`."""
     last_frame: bytes
