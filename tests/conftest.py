@@ -10,6 +10,7 @@ import pytest
 from helpers.app import App
 from helpers.cli import Daemon, Program
 from helpers.official import V03, V05, official
+from helpers.rig import Rig
 
 
 @pytest.fixture
@@ -46,6 +47,12 @@ def daemons() -> Iterator[Callable[..., Daemon]]:
         daemon.kill()
     for daemon in made:
         assert "Traceback (most recent call last)" not in daemon.text(), daemon.text()[-4000:]
+
+
+@pytest.fixture
+def rig(tmp_path: Path, apps: Callable[[], App], daemons: Callable[..., Daemon]) -> Rig:
+    """One database, one replica, one replicator."""
+    return Rig(tmp_path, apps, daemons)
 
 
 @pytest.fixture(scope="session")

@@ -125,15 +125,14 @@ class App:
         self,
         path: Path,
         *,
-        start: int = 1,
         pause: float = 0.002,
         big: int = BIG,
         pragmas: Sequence[str] = (),
         every: Sequence[tuple[int, str]] = (),
         name: str = "writer",
     ) -> None:
-        """Commit from transaction `start` on in the background; `every` (count, SQL) runs after each count commits."""
-        arguments = {"start": start, "pause": pause, "big": big, "pragmas": list(pragmas), "every": list(every)}
+        """Commit transactions in the background; `every` (count, SQL) runs after each count commits."""
+        arguments = {"pause": pause, "big": big, "pragmas": list(pragmas), "every": list(every)}
         self.do("writer_start", path=str(path), name=name, **arguments)
 
     def written(self, name: str = "writer") -> Report:

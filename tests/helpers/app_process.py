@@ -20,16 +20,17 @@ from typing import Any
 from helpers import ledger
 from helpers.history import History
 
+Json = Any  # what json.loads gives
+
 
 class Writer(threading.Thread):
     """Commits ledger transactions on a connection of its own until told to stop."""
 
-    def __init__(
-        self, path: str, start: int, pause: float, big: int, pragmas: list[str], every: list[list[object]]
-    ) -> None:
+    def __init__(self, path: str, pause: float, big: int, pragmas: list[str], every: list[list[object]]) -> None:
         super().__init__(daemon=True)
         self.path, self.pause, self.big, self.pragmas, self.every = path, pause, big, pragmas, every
-        self.done = start - 1
+        self.done = 0
+        """The newest transaction of this writer; others may write to the same ledger."""
         self.slowest = 0.0
         self.failures: list[str] = []
         self.fatal = ""
@@ -47,8 +48,7 @@ class Writer(threading.Thread):
             while not self.halt.is_set():
                 began = time.perf_counter()
                 try:
-                    ledger.write(connection, self.done + 1, self.big)
-                    self.done += 1
+                    self.done = ledger.write(connection, self.big)
                 except sqlite3.OperationalError as e:
                     self.failures.append(str(e))
                 self.slowest = max(self.slowest, time.perf_counter() - began)
@@ -110,14 +110,14 @@ class Application:
     def ledger(self, count: int, big: int, pause: float, name: str) -> int:
         """Commit `count` more transactions; returns the number of the last one."""
         connection = self.connections[name]
-        before = ledger.last(connection)
-        for n in range(before + 1, before + count + 1):
-            ledger.write(connection, n, big)
+        n = 0
+        for _ in range(count):
+            n = ledger.write(connection, big)
             if pause:
                 time.sleep(pause)
-        return before + count
+        return n
 
-    def writer_start(self, name: str, **arguments: Any) -> None:  # noqa: ANN401  # Writer's own
+    def writer_start(self, name: str, **arguments: Json) -> None:
         self.writers[name] = Writer(**arguments)
         self.writers[name].start()
 

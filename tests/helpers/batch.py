@@ -6,10 +6,9 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from helpers.app import App
-from helpers.cli import Daemon, Database, write_config
+from helpers.cli import Daemon, Database, Yaml, write_config
 
 SIZE = 10
 
@@ -38,7 +37,7 @@ class Batch:
         self.lives = [Life(seed, folder / f"{seed}.db", folder / f"replica-{seed}") for seed in numbers]
         self.apps = [apps(), apps()]
 
-    def config(self, **options: Any) -> Path:  # noqa: ANN401  # any YAML value
+    def config(self, **options: Yaml) -> Path:
         """One configuration for all; options are those of a database, with _ for -."""
         named = {name.replace("_", "-"): value for name, value in options.items()}
         databases = [Database(life.db, [life.replica], named) for life in self.lives]

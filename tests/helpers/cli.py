@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from helpers import ledger, state
 
 T = TypeVar("T")
+Yaml = Any  # any value of a configuration
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -57,11 +58,11 @@ class Database:
     """One entry of `dbs:`."""
 
     path: Path
-    replicas: list[Path | dict[str, Any]]
-    options: dict[str, Any] = field(default_factory=dict)
+    replicas: list[Path | dict[str, Yaml]]
+    options: dict[str, Yaml] = field(default_factory=dict)
 
 
-def write_config(path: Path, databases: Iterable[Database], *, sync: str | None = "100ms", **top: Any) -> Path:  # noqa: ANN401  # any YAML value
+def write_config(path: Path, databases: Iterable[Database], *, sync: str | None = "100ms", **top: Yaml) -> Path:
     """A configuration in the form that 0.3, 0.5 and we read. JSON is YAML, and needs no quoting rules."""
     dbs = []
     for db in databases:

@@ -47,11 +47,12 @@ def init(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def write(connection: sqlite3.Connection, n: int, big: int = BIG) -> None:
-    """Commit transaction n. The connection is in autocommit mode (isolation_level=None)."""
-    source, target, amount = transfer(n)
+def write(connection: sqlite3.Connection, big: int = BIG) -> int:
+    """Commit the next transaction, on a connection with isolation_level=None, and return its number."""
     connection.execute("BEGIN IMMEDIATE")
     try:
+        n: int = connection.execute("SELECT coalesce(max(n), 0) + 1 FROM ledger").fetchone()[0]
+        source, target, amount = transfer(n)
         connection.execute("INSERT INTO ledger VALUES(?,?,?)", (n, mark(n), padding(n, big)))
         connection.execute("UPDATE account SET balance=balance-? WHERE id=?", (amount, source))
         connection.execute("UPDATE account SET balance=balance+? WHERE id=?", (amount, target))
@@ -60,11 +61,6 @@ def write(connection: sqlite3.Connection, n: int, big: int = BIG) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-def last(connection: sqlite3.Connection) -> int:
-    """The number of the newest transaction."""
-    n: int = connection.execute("SELECT coalesce(max(n), 0) FROM ledger").fetchone()[0]
     return n
 
 

@@ -131,7 +131,7 @@ def test_the_official_program_passes(
     options = {"monitor-interval": "50ms"}
     daemon = daemons(write_config(tmp_path / "c.yml", [Database(db, [replica], options)]), program=official_v03).start()
     daemon.wait_for_objects(replica, 2)
-    app.start_writing(db, start=11)
+    app.start_writing(db)
     official_v03.reach(replica, out, 20)
     daemon.kill()
     assert 20 <= ledger.check(out) <= app.stop_writing().n
