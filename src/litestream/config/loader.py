@@ -1,0 +1,294 @@
+"""From a path to a `Config`: find, read, expand, parse, check, resolve. Every error of a file is reported at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+from pydantic import ValidationError
+
+from litestream.config.check import Checker, Problem
+from litestream.config.document import DocumentError, parse
+from litestream.config.expand import Expanded, expand
+from litestream.config.models import (
+    Config,
+    DatabaseConfig,
+    LoggingConfig,
+    ReplicaConfig,
+    ReplicaDefaults,
+    SnapshotConfig,
+    _Model,
+)
+from litestream.config.paths import DestinationError, absolute_path, destination, is_url, shown
+from litestream.config.rules import NO_REPLICA, Loc, problems_between
+from litestream.errors import ConfigError
+
+DEFAULT_PATH = "/etc/litestream.yml"
+LOCAL_PATH = "litestream.yml"
+MAX_SIZE = 4 << 20
+"""Bytes of a configuration file: over ten thousand databases with a replica each."""
+MAX_PROBLEMS = 50
+"""Problems shown; the rest is counted."""
+
+M = TypeVar("M", bound=_Model)
+
+
+def find(path: str | None, environ: Mapping[str, str]) -> str:
+    """The file to read: `path`, or LITESTREAM_CONFIG, ./litestream.yml, /etc/litestream.yml. Raises `ConfigError`."""
+    explicit = path or environ.get("LITESTREAM_CONFIG")
+    if explicit:
+        try:
+            return absolute_path(explicit)
+        except ValueError as error:
+            raise ConfigError(f"config file {shown(explicit)}: {error}") from None
+    for candidate in (LOCAL_PATH, DEFAULT_PATH):
+        if os.path.lexists(candidate):
+            return candidate
+    raise ConfigError(
+        f"no configuration: neither ./{LOCAL_PATH} nor {DEFAULT_PATH} exists; write one, name one with -config PATH or "
+        "LITESTREAM_CONFIG, or give the database and a replica URL on the command line"
+    )
+
+
+def load(path: str | None = None, *, expand_env: bool = True, environ: Mapping[str, str] | None = None) -> Config:
+    """Read and check a configuration file.
+
+    Args:
+        path: the file; None searches (see `find`).
+        expand_env: replace `$VAR` and `${VAR}` in the text first.
+        environ: the environment, `os.environ` by default.
+
+    Raises `ConfigError`: no file, not readable, or all that is wrong in it, one problem a line.
+    """
+    environ = os.environ if environ is None else environ
+    file = find(path, environ)
+    return loads(_read(file), name=file, expand_env=expand_env, environ=environ)
+
+
+def loads(
+    text: str, *, name: str = LOCAL_PATH, expand_env: bool = True, environ: Mapping[str, str] | None = None
+) -> Config:
+    """The same for a text at hand; `name` stands in messages and in `Config.source`."""
+    environ = os.environ if environ is None else environ
+    expanded = expand(text, environ) if expand_env else Expanded(text)
+    problems = [Problem(line, (), message) for line, message in expanded.problems]
+    try:
+        document = parse(expanded.text, expanded.values)
+    except DocumentError as error:
+        _fail(name, [*problems, Problem(expanded.line(error.line), (), str(error))])
+    problems += [Problem(expanded.line(line), (), message) for line, message in document.problems]
+    checker = Checker(document, expanded.values)
+    builder = _Builder(checker, expanded)
+    config = builder.config(checker.check())
+    found = [Problem(expanded.line(problem.line), problem.loc, problem.text) for problem in checker.problems]
+    problems += found
+    if problems or config is None:
+        _fail(name, problems)
+    notes = [Problem(line, (), message) for line, message in expanded.warnings]
+    notes += [Problem(expanded.line(note.line), note.loc, note.text) for note in checker.warnings() + builder.notes]
+    warnings = tuple(f"{shown(name)}:{note}" for note in sorted(notes, key=lambda note: note.line))
+    return config.model_copy(update={"source": name, "warnings": warnings})
+
+
+def for_command_line(db_path: str, replica_urls: Sequence[str]) -> Config:
+    """The configuration of `replicate DB URL...`. Raises `ConfigError`.
+
+    Replicas of one type get the names `file`, `file-2`, and so on, so that several can be given.
+    """
+    if not replica_urls:
+        raise ConfigError(f"must specify at least one replica URL for {shown(db_path)}")
+    replicas: list[ReplicaConfig] = []
+    for number, url in enumerate(replica_urls, 1):
+        try:
+            key = "url" if is_url(url) else "path"
+            kind, _ = destination(None, **{"path": None, "url": None, key: url})
+            taken = sum(replica.type == kind for replica in replicas)
+            replicas.append(ReplicaConfig.model_validate({key: url, "name": f"{kind}-{taken + 1}" if taken else ""}))
+        except DestinationError as error:
+            raise ConfigError(f"replica URL {number}: {error}") from None
+    try:
+        return Config(databases=(DatabaseConfig(path=db_path, replicas=tuple(replicas)),))
+    except ValidationError as error:
+        raise ConfigError("; ".join(_message(detail) for detail in error.errors())) from None
+
+
+def _read(file: str) -> str:
+    """The text of the file: UTF-8, with or without a byte order mark."""
+    label = shown(file)
+    try:
+        with open(file, "rb") as stream:  # also a pipe, such as /dev/stdin
+            data = stream.read(MAX_SIZE + 1)
+    except FileNotFoundError:
+        raise ConfigError(f"config file not found: {label}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read config file {label}: {error.strerror or error}") from None
+    if len(data) > MAX_SIZE:
+        raise ConfigError(f"config file {label} is larger than {MAX_SIZE >> 20} MiB")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{label}:{line}: not UTF-8: save the file in that encoding") from None
+
+
+def _fail(name: str, problems: list[Problem]) -> NoReturn:
+    ordered = sorted(dict.fromkeys(problems), key=lambda problem: problem.line)
+    lines = [f"{shown(name)}:{problem}" for problem in ordered[:MAX_PROBLEMS]]
+    if len(ordered) > MAX_PROBLEMS:
+        lines.append(f"{shown(name)}: and {len(ordered) - MAX_PROBLEMS} more problems")
+    raise ConfigError("\n".join(lines))
+
+
+class _Entry(NamedTuple):
+    """A database of the file."""
+
+    loc: Loc
+    database: DatabaseConfig | None
+    """None: it has problems of its own."""
+    replicas: list[Loc]
+    """The places of its replicas that have none."""
+
+
+class _Builder:
+    """Turns checked text into models, with the file's defaults put into each replica."""
+
+    def __init__(self, checker: Checker, expanded: Expanded) -> None:
+        self.checker = checker
+        self.expanded = expanded
+        self.notes: list[Problem] = []
+
+    def config(self, top: dict[str, Any]) -> Config | None:
+        """None if there were problems, all of which are with the checker then."""
+        keep_all = self._retention_off(top)
+        logging = self._logging(top.pop("logging", None) or {})
+        defaults = self._defaults(top, keep_all=keep_all)
+        entries = top.pop("dbs", None) or []
+        databases = [
+            self._database(entry, ("dbs", i), defaults) for i, entry in enumerate(entries) if entry is not None
+        ]
+        self._compare(databases)
+        plain = self._validate(Config, {k: v for k, v in top.items() if k not in ("socket", "validation")}, ())
+        if self.checker.problems or plain is None or logging is None:
+            return None
+        return Config(
+            addr=plain.addr,
+            logging=logging,
+            shutdown_sync_timeout=plain.shutdown_sync_timeout,
+            shutdown_sync_interval=plain.shutdown_sync_interval,
+            databases=tuple(entry.database for entry in databases if entry.database is not None),
+        )
+
+    def _logging(self, raw: dict[str, Any]) -> LoggingConfig | None:
+        if raw.get("type") == "pretty":
+            raw["type"] = "text"
+            self._note(("logging", "type"), "pretty is taken as text")
+        return self._validate(LoggingConfig, raw, ("logging",))
+
+    def _retention_off(self, top: dict[str, Any]) -> bool:
+        """`retention: {enabled: false}` of 0.5; a plain duration stays in `top` as a default."""
+        if not isinstance(top.get("retention"), dict):
+            return False
+        loc = ("retention", "enabled")
+        enabled = top.pop("retention").get("enabled")
+        try:
+            off = enabled is not None and not LoggingConfig(stderr=enabled).stderr
+        except ValidationError as error:
+            self._problem(loc, _message(error.errors()[0]))
+            return False
+        if off:
+            self._note(loc, "nothing is ever deleted from the replicas: they grow without bound")
+        return off
+
+    def _defaults(self, top: dict[str, Any], *, keep_all: bool) -> dict[str, Any]:
+        """What each replica starts from, by key."""
+        names = [field.alias or name for name, field in ReplicaDefaults.model_fields.items()]
+        given = self._validate(ReplicaDefaults, {name: top.pop(name) for name in names if name in top}, ())
+        values = given.model_dump(by_alias=True, exclude_none=True) if given else {}
+        for name, value in self._snapshot(top.pop("snapshot", None), ("snapshot",)).items():
+            if values.setdefault(name, value) != value:
+                self._problem(("snapshot",), f"{name} is given at the top of the file too, with another value")
+        if keep_all:
+            values["retention-check-interval"] = 0.0
+        return {**values, "keep-all": keep_all}
+
+    def _snapshot(self, raw: dict[str, Any] | None, loc: Loc) -> dict[str, Any]:
+        """A `snapshot` section as defaults of replicas."""
+        section = self._validate(SnapshotConfig, raw or {}, loc)
+        pairs = {} if section is None else {"snapshot-interval": section.interval, "retention": section.retention}
+        return {name: value for name, value in pairs.items() if value is not None}
+
+    def _database(self, raw: dict[str, Any], loc: Loc, defaults: dict[str, Any]) -> _Entry:
+        defaults = {**defaults, **self._snapshot(raw.pop("snapshot", None), (*loc, "snapshot"))}
+        entries: list[tuple[Loc, dict[str, Any] | None]] = []
+        if raw.get("replica") is not None and raw.get("replicas"):
+            self._problem((*loc, "replicas"), "cannot specify 'replica' and 'replicas' on a database")
+        if "replica" in raw:
+            entries.append(((*loc, "replica"), raw.pop("replica")))
+        for number, entry in enumerate(raw.pop("replicas", None) or []):
+            entries.append(((*loc, "replicas", number), entry))
+        if not entries:
+            self._problem(loc, NO_REPLICA)
+        replicas = [(place, self._replica(entry, place, defaults)) for place, entry in entries]
+        if "path" not in raw and (*loc, "dir") in self.checker.lines:
+            raw["path"] = "/"  # `dir` is refused already; a missing `path` would be a second answer to one mistake
+        good = {place: replica for place, replica in replicas if replica is not None}
+        database = self._validate(DatabaseConfig, {**raw, "replicas": tuple(good.values())}, loc)
+        if database is not None and 0 < database.max_checkpoint_page_count < database.min_checkpoint_page_count:
+            self._note(
+                (*loc, "max-checkpoint-page-count"), "is below min-checkpoint-page-count, which then never counts"
+            )
+        return _Entry(loc, database, list(good))
+
+    def _replica(self, raw: dict[str, Any] | None, loc: Loc, defaults: dict[str, Any]) -> ReplicaConfig | None:
+        if raw is None:
+            return None
+        values = {**{name: value for name, value in defaults.items() if name != "keep-all"}, **raw}
+        if defaults["keep-all"]:
+            values["retention-check-interval"] = 0.0
+        try:
+            destination(raw.get("type"), raw.get("path"), raw.get("url"))
+        except DestinationError as error:
+            hidden = self._is_hidden(error.value)
+            self._problem((*loc, error.key), "the replica type is not supported" if hidden else str(error))
+            # The other keys are still checked, with a destination that is none.
+            self._validate(ReplicaConfig, {**values, "type": "file", "url": None, "path": "/"}, loc)
+            return None
+        return self._validate(ReplicaConfig, values, loc)
+
+    def _compare(self, entries: list[_Entry]) -> None:
+        """The rules between entries, for those that are right in themselves."""
+        pairs = [(entry.loc, entry.database) for entry in entries if entry.database is not None]
+        places = [entry.replicas for entry in entries if entry.database is not None]
+        for loc, text in problems_between(pairs, places):
+            self._problem(loc, text)
+
+    def _validate(self, model: type[M], raw: dict[str, Any], loc: Loc) -> M | None:
+        try:
+            return model.model_validate({name: value for name, value in raw.items() if value is not None})
+        except ValidationError as error:
+            for detail in error.errors(include_url=False, include_context=True):
+                place = (*loc, *detail["loc"])
+                value = detail["input"]
+                if isinstance(value, str) and self._is_hidden(value):
+                    self._problem(place, "is not valid (not shown: the value comes from the environment)")
+                else:
+                    self._problem(place, _message(detail))
+            return None
+
+    def _is_hidden(self, value: str) -> bool:
+        return any(hidden in value for hidden in self.expanded.values)
+
+    def _problem(self, loc: Loc, text: str) -> None:
+        self.checker.problems.append(Problem(self.checker.line(loc), loc, text))
+
+    def _note(self, loc: Loc, text: str) -> None:
+        self.notes.append(Problem(self.checker.line(loc), loc, text))
+
+
+def _message(detail: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails cannot be imported without its internals
+    """One of pydantic's errors in our words; the input is not repeated except where our own validators do."""
+    reason = (detail.get("ctx") or {}).get("error")
+    if isinstance(reason, ValueError):
+        return str(reason)
+    return "is missing" if detail["type"] == "missing" else str(detail["msg"])

@@ -1,0 +1,87 @@
+"""Rules between databases and replicas: what no single entry can see."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from litestream.config.paths import shown
+
+if TYPE_CHECKING:
+    from litestream.config.models import DatabaseConfig
+
+Loc: TypeAlias = tuple[str | int, ...]
+"""Where in the file: `("dbs", 0, "replicas", 1, "path")`."""
+
+
+NO_REPLICA = "must specify replica for database"
+
+
+def problems_between(
+    databases: Sequence[tuple[Loc, DatabaseConfig]], replica_locs: Sequence[Sequence[Loc]] | None = None
+) -> Iterator[tuple[Loc, str]]:
+    """Every contradiction, with the place of the later of two that do not go together.
+
+    Two databases must not be one file, nor share local state; two replicas must not share a directory: each would
+    overwrite the other. `replica_locs` has the places of each database's replicas where they differ from the usual.
+    """
+    files: dict[object, Loc] = {}
+    states: dict[str, str] = {}
+    directories: dict[str, Loc] = {}
+    for number, (loc, database) in enumerate(databases):
+        for identity in _identities(database.path):
+            other = files.setdefault(identity, loc)
+            if other != loc:
+                yield (*loc, "path"), f"the same database as {display(other)}: {shown(database.path)}"
+                break
+        state = os.path.realpath(database.meta_path or default_meta_path(database.path))
+        first = states.setdefault(state, database.path)
+        if first != database.path:
+            both = f"{shown(first)} and {shown(database.path)}"
+            text = f"meta-path collision: databases {both} would share meta-path {shown(state)}"
+            yield (*loc, "meta-path"), text
+        locs = replica_locs[number] if replica_locs else [(*loc, "replicas", i) for i in range(len(database.replicas))]
+        yield from _replica_problems(database, locs, directories)
+
+
+def _replica_problems(
+    database: DatabaseConfig, locs: Sequence[Loc], directories: dict[str, Loc]
+) -> Iterator[tuple[Loc, str]]:
+    names: set[str] = set()
+    own = {os.path.realpath(database.path), os.path.realpath(database.meta_path or default_meta_path(database.path))}
+    for replica, place in zip(database.replicas, locs, strict=True):
+        if replica.label in names:
+            hint = "" if replica.name else ": give each replica a name"
+            yield (*place, "name"), f'duplicate replica name: "{shown(replica.label)}"{hint}'
+        names.add(replica.label)
+        directory = os.path.realpath(replica.path)
+        if directory in own:
+            yield place, "the replica's path is the database itself, or its local state"
+        other = directories.setdefault(directory, place)
+        if other != place:
+            yield place, f"the same directory as {display(other)}: each replica needs one of its own"
+
+
+def _identities(path: str) -> Iterator[object]:
+    """What tells that two paths are one file: the path with its links followed, and the inode of hard links."""
+    yield os.path.realpath(path)
+    try:
+        info = os.stat(path)
+    except OSError:
+        return  # not there yet, or not for us to see: the path alone has to do
+    yield (info.st_dev, info.st_ino)
+
+
+def default_meta_path(path: str) -> str:
+    """The directory of local state of a database that configures none."""
+    directory, name = os.path.split(path)
+    return os.path.join(directory, f".{name}-litestream")
+
+
+def display(loc: Loc) -> str:
+    """`dbs[0].replicas[1].path`"""
+    text = ""
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text

@@ -1,0 +1,130 @@
+"""The JSON schema of litestream.yml and the key tables of docs/config.md, from the models and `known_keys`.
+
+Regenerate both, in the project's directory, with::
+
+    uv run python -m litestream.config.schema
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from litestream.config.known_keys import DATABASE, LOGGING, REPLICA, RETENTION, SECTIONS, SNAPSHOT, TOP, Fate, Key
+from litestream.config.models import (
+    Config,
+    DatabaseConfig,
+    LoggingConfig,
+    ReplicaConfig,
+    ReplicaDefaults,
+    SnapshotConfig,
+    _Model,
+)
+
+SCHEMA_FILE = "docs/litestream.schema.json"
+DOC_FILE = "docs/config.md"
+BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
+NOT_IN_FILE = {"source", "warnings"}
+"""Fields of `Config` that no file sets."""
+
+_MODELS: dict[str, tuple[type[_Model], ...]] = {
+    TOP: (Config, ReplicaDefaults),
+    LOGGING: (LoggingConfig,),
+    SNAPSHOT: (SnapshotConfig,),
+    DATABASE: (DatabaseConfig,),
+    REPLICA: (ReplicaConfig,),
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the file: what works with its type, what is accepted marked, what is refused refused."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "litestream.yml",
+        **_section(TOP),
+        "$defs": {_ref_name(section): _section(section) for section in SECTIONS if section != TOP},
+    }
+
+
+def _section(section: str) -> dict[str, Any]:
+    fields = _fields(section)
+    properties = {key.name: _property(key, section, fields) for key in SECTIONS[section].values()}
+    required = ["path"] if section == DATABASE else None
+    schema: dict[str, Any] = {"type": ["object", "null"], "properties": properties, "additionalProperties": False}
+    if section in {TOP, DATABASE, REPLICA}:
+        schema["type"] = "object"
+    return {**schema, "required": required} if required else schema
+
+
+def _fields(section: str) -> dict[str, Any]:
+    """Property schemas of the models, by key."""
+    fields: dict[str, Any] = {}
+    for model in _MODELS.get(section, ()):
+        fields |= model.model_json_schema()["properties"]
+    return {name: value for name, value in fields.items() if name not in NOT_IN_FILE}
+
+
+def _property(key: Key, section: str, fields: dict[str, Any]) -> dict[str, Any]:
+    if key.fate is Fate.REFUSED:
+        allowed: dict[str, Any] = {"enum": [False, "false"]} if key.off else {"not": {}}
+        return {"description": f"Refused: {key.note}.", **allowed}
+    if key.fate is Fate.WARNING:
+        return {"description": f"Accepted, {key.note}.", "deprecated": True}
+    description = {"description": f"{key.note[0].upper()}{key.note[1:]}.".replace("`", "")}
+    if key.section:
+        inside: dict[str, Any] = {"$ref": f"#/$defs/{_ref_name(key.section)}"}
+        if key.name in {"dbs", "replicas"}:
+            inside = {"type": ["array", "null"], "items": inside}
+        if key.section == RETENTION:
+            inside = {"anyOf": [inside, *_plain(fields["retention"])]}
+        return {**description, **inside}
+    alternatives = _plain(fields[key.name]) if key.name in fields else [{"type": "boolean"}]
+    return {**description, **(alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives})}
+
+
+def _plain(field: dict[str, Any]) -> list[dict[str, Any]]:
+    """A model's schema of one value, as alternatives, without titles; null is a default that no file spells."""
+    options = field.get("anyOf", [field])
+    options = [inner for option in options for inner in option.get("anyOf", [option])]
+    kept = [{k: v for k, v in option.items() if k not in {"title", "default"}} for option in options]
+    return [option for option in kept if option != {"type": "null"}]
+
+
+def _ref_name(section: str) -> str:
+    return re.sub(r"[^a-z]+", "-", section).strip("-")
+
+
+def key_tables() -> str:
+    """The tables of docs/config.md: one per section, a row per key."""
+    parts = []
+    for section, keys in SECTIONS.items():
+        rows = [f"| `{key.name}` | {key.fate.value} | {key.versions or 'new'} | {key.note} |" for key in keys.values()]
+        title = section if section == TOP else f"`{section}`"
+        parts.append("\n".join([f"### {title}", "", "| key | here | official | |", "|---|---|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def with_tables(document: str) -> str:
+    """docs/config.md with the tables between its two marks replaced."""
+    head, _, rest = document.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return f"{head}{BEGIN}\n\n{key_tables()}\n\n{END}{tail}"
+
+
+def schema_text() -> str:
+    """The content of docs/litestream.schema.json."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def main(root: Path) -> None:
+    """Write both files below `root`."""
+    (root / SCHEMA_FILE).write_text(schema_text(), encoding="utf-8")
+    document = root / DOC_FILE
+    document.write_text(with_tables(document.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "."))
