@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from litestream.daemon.parent import VARIABLE
 from litestream.errors import ConfigError, LitestreamError
@@ -81,7 +81,7 @@ class Replicator:
         self._link.close()
         return child.returncode
 
-    def __enter__(self) -> Replicator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

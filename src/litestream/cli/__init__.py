@@ -60,12 +60,12 @@ def run(argv: Sequence[str]) -> int:
         return fail("interrupted")
 
 
-def fail(message: str) -> int:
-    """Print one line of error on stderr; the result is the exit code 1."""
+def fail(message: str, *more: str) -> int:
+    """Print one line of error on stderr (and `more` lines); the result is the exit code 1."""
     from litestream.daemon.logs import safe
 
     try:
-        sys.stderr.write(f"Error: {safe(message)}\n")
+        sys.stderr.write("".join(f"{safe(line)}\n" for line in (f"Error: {message}", *more)))
         sys.stderr.flush()
     except OSError:
         pass  # stderr is closed: the exit code says it
@@ -84,12 +84,13 @@ def _dispatch(argv: list[str]) -> int:
         name, rest = rest[0], ["-h"]
     if name not in VERBS:
         guess = closest(name, list(VERBS))
-        return fail(f"litestream {name}: unknown command ({f'did you mean {guess}?' if guess else 'see: litestream help'})")
+        hint = f"did you mean {guess}?" if guess else "see: litestream help"
+        return fail(f"litestream {name}: unknown command ({hint})")
     return _run_verb(name, rest)
 
 
 def _run_verb(name: str, rest: list[str]) -> int:
-    verb: Verb = import_module(f"litestream.cli.{name}")  # type: ignore[assignment]  # a module as a protocol
+    verb: Verb = import_module(f"litestream.cli.{name}")
     parsed: Parsed | None = None
     try:
         parsed = verb.FLAGS.parse(rest)
@@ -99,6 +100,8 @@ def _run_verb(name: str, rest: list[str]) -> int:
         return 0
     except BrokenPipeError:
         raise
+    except ConfigError as e:
+        return fail(*str(e).splitlines())  # everything that is wrong in a file, one line each
     except LitestreamError as e:
         _traceback(parsed)
         return fail(str(e))
@@ -108,7 +111,7 @@ def _run_verb(name: str, rest: list[str]) -> int:
         return fail(f"{e.strerror or type(e).__name__}{where}")
     except MemoryError:
         return fail("out of memory")
-    except Exception as e:  # noqa: BLE001 the last line of defence: no traceback for a person who asked for none
+    except Exception as e:
         hint = "" if _traceback(parsed) else " (run it again with -log-level debug to see where, and report it please)"
         return fail(f"internal error: {type(e).__name__}: {e}{hint}")
 

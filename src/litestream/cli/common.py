@@ -49,7 +49,9 @@ def load_config(parsed: Parsed) -> Config:
 
 def is_url(text: str) -> bool:
     """Whether an argument is a replica's URL and not a database's path."""
-    return "://" in text and not text.startswith(("sqlite://", "sqlite3://"))
+    from litestream.storage import split_scheme
+
+    return split_scheme(text) not in ("", "sqlite", "sqlite3")
 
 
 @dataclass(slots=True)
@@ -81,7 +83,7 @@ async def open_target(parsed: Parsed) -> AsyncIterator[Target]:
         yield target
     finally:
         for _, client in target.replicas:
-            await client.store.close()
+            await client.close()
 
 
 def _url_target(url: str) -> Target:
@@ -92,25 +94,27 @@ def _url_target(url: str) -> Target:
 
 
 def _database_target(config: Config, path: str, wanted: str) -> Target:
-    from litestream.daemon.build import client_of
+    from litestream.client import open_client
 
     database = find_database(config, path)
-    chosen = [replica for replica in database.replicas if not wanted or replica.name == wanted]
+    chosen = [replica for replica in database.replicas if wanted in ("", replica.label)]
     if not chosen:
-        names = ", ".join(replica.name for replica in database.replicas)
-        raise ConfigError(f'replica "{wanted}" not found for {path}: the configuration has {names or "none"}')
-    return Target(database, [(replica.name, client_of(replica)) for replica in chosen])
+        names = ", ".join(replica.label for replica in database.replicas) or "none"
+        raise ConfigError(f'replica "{wanted}" not found for database {database.path}: the configuration has {names}')
+    return Target(database, [(replica.label, open_client(replica.location)) for replica in chosen])
 
 
 def find_database(config: Config, path: str) -> DatabaseConfig:
     """The configuration's entry for a database. Raises `ConfigError`."""
-    plain = path.removeprefix("sqlite3://").removeprefix("sqlite://")
-    absolute = os.path.abspath(os.path.expanduser(plain))
-    for database in config.databases:
-        if database.path == absolute:
-            return database
-    known = ", ".join(database.path for database in config.databases) or "no database"
-    raise ConfigError(f"database not found in config: {absolute} (it has {known})")
+    try:
+        database = config.database(path)
+    except ValueError as e:
+        raise ConfigError(f"{path}: {e}") from e
+    if database is None:
+        known = ", ".join(entry.path for entry in config.databases) or "no database"
+        where = f"in {config.source}" if config.source else "in the configuration"
+        raise ConfigError(f"database not found in config: {os.path.abspath(path)} ({where}: {known})")
+    return database
 
 
 def run_to_end(work: Coroutine[object, object, T]) -> T:

@@ -85,15 +85,15 @@ class FlagSet:
         if rest == ["help"]:
             raise HelpRequestedError
         while rest:
-            token = rest.pop(0)
-            if token == "--":
+            word = rest.pop(0)
+            if word == "--":
                 args += rest
                 break
-            if len(token) < 2 or not token.startswith("-"):
-                args.append(token)
+            if len(word) < 2 or not word.startswith("-"):
+                args.append(word)
                 continue
-            name, equals, value = token.removeprefix("-").removeprefix("-").partition("=")
-            flag = self._find(name, token)
+            name, equals, value = word.removeprefix("-").removeprefix("-").partition("=")
+            flag = self._find(name, word)
             if not flag.metavar:
                 values[name] = self._switch(flag, value if equals else "true")
                 continue
@@ -105,7 +105,7 @@ class FlagSet:
         self._count(args)
         return Parsed(self.verb, values, args)
 
-    def _find(self, name: str, token: str) -> Flag:
+    def _find(self, name: str, word: str) -> Flag:
         if name in HELP_NAMES:
             raise HelpRequestedError
         for flag in self.flags:
@@ -113,7 +113,7 @@ class FlagSet:
                 return flag
         guess = closest(name, [flag.name for flag in self.flags])
         suggestion = f" (did you mean -{guess}?)" if guess else self._see_help()
-        raise ConfigError(f"flag provided but not defined: {token.partition('=')[0]}{suggestion}")
+        raise ConfigError(f"flag provided but not defined: {word.partition('=')[0]}{suggestion}")
 
     def _switch(self, flag: Flag, value: str) -> str:
         if value in _TRUE:
@@ -123,11 +123,11 @@ class FlagSet:
         raise ConfigError(f'invalid boolean value "{value}" for -{flag.name}: use true or false')
 
     def _value(self, flag: Flag, value: str) -> str:
-        if flag.choices and value not in flag.choices:
+        if flag.choices and value.lower() not in flag.choices:
             raise ConfigError(f'invalid value "{value}" for flag -{flag.name}: use one of {", ".join(flag.choices)}')
         if flag.number and not (value.isascii() and value.isdigit() and 0 < int(value) < 1 << 31):
             raise ConfigError(f'invalid value "{value}" for flag -{flag.name}: a whole number from 1 on is needed')
-        return value
+        return value.lower() if flag.choices else value
 
     def _count(self, args: Sequence[str]) -> None:
         if len(args) < self.min_args:

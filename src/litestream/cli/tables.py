@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from litestream.cli.flags import Parsed
 from litestream.daemon.logs import safe
 
 
@@ -17,9 +18,16 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join("".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) + "\n" for row in cells)
 
 
-def write_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout."""
-    sys.stdout.write(table(header, rows))
+def write_entries(parsed: Parsed, columns: Sequence[str], entries: Sequence[Mapping[str, object]]) -> None:
+    """Print entries on stdout: with `-json` all they hold, else the table of these columns."""
+    if parsed.switch("json"):
+        write_json(entries)
+    else:
+        sys.stdout.write(table(columns, [[_cell(entry[column]) for column in columns] for entry in entries]))
+
+
+def _cell(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def write_json(value: object) -> None:

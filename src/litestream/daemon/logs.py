@@ -133,7 +133,7 @@ class DescriptorHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
-        except Exception as e:  # noqa: BLE001 a record that cannot be formatted must not end its caller
+        except Exception as e:
             line = f"{_timestamp(record.created)} ERROR log record cannot be formatted error={quoted(e)}"
         if self.dropped and self._write(self._notice(record)):
             self.dropped = 0

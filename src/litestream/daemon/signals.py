@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -21,12 +21,12 @@ class StopSignals:
         received: the number of the first signal, 0 before.
     """
 
-    def __init__(self, on_stop: Callable[[], None] | None = None) -> None:
+    def __init__(self, on_stop: Callable[[], object] | None = None) -> None:
         self.received = 0
         self._on_stop = on_stop
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> StopSignals:
+    def __enter__(self) -> Self:
         for number in _STOPPING:
             before = signal.getsignal(number)
             if number == signal.SIGHUP and before is signal.SIG_IGN:
@@ -39,7 +39,7 @@ class StopSignals:
         for number, before in self._before.items():
             signal.signal(number, before)
 
-    def on_stop(self, callback: Callable[[], None]) -> None:
+    def on_stop(self, callback: Callable[[], object]) -> None:
         """Set what the first signal calls; at once if it has come already."""
         self._on_stop = callback
         if self.received:

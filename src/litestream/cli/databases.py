@@ -1,0 +1,23 @@
+"""`litestream databases`: what the configuration replicates, and where to."""
+
+from __future__ import annotations
+
+from litestream.cli.common import COMMON, JSON, load_config
+from litestream.cli.flags import FlagSet, Parsed
+from litestream.cli.tables import write_entries
+
+FLAGS = FlagSet(
+    verb="databases",
+    usage="databases [flags]",
+    about="List the databases of the configuration and the names of their replicas.",
+    flags=(*COMMON, JSON),
+)
+
+
+def run(parsed: Parsed) -> int:
+    entries = [
+        {"path": database.path, "replicas": [replica.label for replica in database.replicas]}
+        for database in load_config(parsed).databases
+    ]
+    write_entries(parsed, ["path", "replicas"], entries)
+    return 0

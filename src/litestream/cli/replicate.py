@@ -1,0 +1,103 @@
+"""`litestream replicate`: the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from litestream.cli.common import COMMON, load_config
+from litestream.cli.flags import Flag, FlagSet, Parsed
+from litestream.daemon import logs
+from litestream.daemon.parent import ParentLink
+from litestream.daemon.signals import StopSignals
+from litestream.errors import ConfigError, LitestreamError
+from litestream.version import VERSION
+
+if TYPE_CHECKING:
+    from litestream.config import Config
+    from litestream.daemon.server import Outcome
+
+FLAGS = FlagSet(
+    verb="replicate",
+    usage="replicate [flags]\nreplicate [flags] DB_PATH REPLICA_URL...",
+    about=(
+        "Replicate databases until stopped. SIGINT or SIGTERM: a last sync, then the end (exit code 0 if everything\n"
+        "is in the replicas); a second signal ends it at once."
+    ),
+    flags=(
+        *COMMON,
+        Flag("exec", "Run a command beside the replication.", "COMMAND"),
+        Flag("addr", "Serve /metrics at this address; beats addr of the configuration.", "HOST:PORT"),
+    ),
+    max_args=None,
+    examples="""
+litestream replicate                                      (what the configuration file says)
+litestream replicate /var/lib/app.db file:///backup/app
+""",
+)
+
+
+def run(parsed: Parsed) -> int:
+    parent = ParentLink.from_environ(os.environ)
+    with StopSignals() as signals:
+        try:
+            config = _config(parsed)
+            level = logs.choose_level(parsed.text("log-level"), os.environ, config.logging.level)
+            logger = logs.setup(level, json=config.logging.type == "json", stderr=config.logging.stderr)
+            logger.info("litestream %s", VERSION)
+            for warning in config.warnings:
+                logger.warning("%s", warning)
+            outcome = asyncio.run(_serve(config, signals, parent, logger))
+        except LitestreamError as e:
+            parent.failed(str(e))
+            raise
+    return _ended(outcome, logger)
+
+
+def _config(parsed: Parsed) -> Config:
+    """The configuration that flags and arguments mean."""
+    if parsed.given("exec"):
+        from litestream.config import EXEC_REASON
+
+        raise ConfigError(f"-exec: {EXEC_REASON}")
+    config = _from_arguments(parsed) if parsed.args else load_config(parsed)
+    if not config.databases:
+        raise ConfigError(
+            f"no databases specified in configuration: add them below dbs: in {config.source}, or name one here: "
+            "litestream replicate DB_PATH REPLICA_URL"
+        )
+    return config
+
+
+def _from_arguments(parsed: Parsed) -> Config:
+    from litestream.config import Config
+
+    if parsed.given("config"):
+        raise ConfigError("cannot specify a replica URL and the -config flag: what to replicate is said in one place")
+    return Config.for_command_line(parsed.args[0], list(parsed.args[1:]))
+
+
+async def _serve(config: Config, signals: StopSignals, parent: ParentLink, logger: logging.Logger) -> Outcome:
+    from litestream.daemon.build import build
+
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    signals.on_stop(lambda: loop.call_soon_threadsafe(stop.set))
+    parent.watch(loop, stop.set)
+    async with build(config, logger) as server:
+        return await server.run(stop, parent.ready)
+
+
+def _ended(outcome: Outcome, logger: logging.Logger) -> int:
+    from litestream.cli import fail
+
+    code = 0
+    if outcome.missing:
+        code = fail(f"not everything reached the replicas: {', '.join(outcome.missing)}")
+    if outcome.stuck:
+        # A thread still waits for a disk or a network that does not answer; the interpreter would wait for it too.
+        sys.stdout.flush()
+        os._exit(code)
+    return code

@@ -1,0 +1,66 @@
+"""From a configuration to a server: the objects that replicate, wired up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestream.client import open_client
+from litestream.config import Config, DatabaseConfig, ReplicaConfig
+from litestream.core.durations import format_duration
+from litestream.daemon.database import DatabaseTask
+from litestream.daemon.logs import quoted
+from litestream.daemon.server import Entry, Server
+from litestream.daemon.watcher import Watcher
+from litestream.db.db import DB
+from litestream.replica import Replica
+
+
+@asynccontextmanager
+async def build(config: Config, logger: logging.Logger) -> AsyncIterator[Server]:
+    """A server for everything in the configuration, nothing of it opened yet. Runs on the current event loop."""
+    watcher = Watcher()
+    watcher.start()
+    try:
+        entries = [_entry(database, watcher) for database in config.databases]
+        yield Server(
+            entries,
+            shutdown_timeout=config.shutdown_sync_timeout,
+            shutdown_interval=config.shutdown_sync_interval,
+            logger=logger,
+        )
+    finally:
+        watcher.close()
+
+
+def _entry(config: DatabaseConfig, watcher: Watcher) -> Entry:
+    db = DB(
+        config.path,
+        meta_path=config.meta_path,
+        min_checkpoint_page_count=config.min_checkpoint_page_count,
+        max_checkpoint_page_count=config.max_checkpoint_page_count,
+        checkpoint_interval=config.checkpoint_interval,
+        busy_timeout=config.busy_timeout,
+    )
+    replicas = [_replica(db, replica) for replica in config.replicas]
+    task = DatabaseTask(db, replicas, watcher, sweep_interval=config.monitor_interval)
+    return Entry(db, replicas, task.run, [_described(replica) for replica in config.replicas])
+
+
+def _replica(db: DB, config: ReplicaConfig) -> Replica:
+    return Replica(
+        db,
+        open_client(config.location),
+        name=config.name,
+        sync_interval=config.sync_interval,
+        snapshot_interval=config.snapshot_interval,
+        retention=config.retention,
+        retention_check_interval=config.retention_check_interval,
+    )
+
+
+def _described(config: ReplicaConfig) -> str:
+    """What the log says of a replica, in the official form."""
+    interval = format_duration(config.sync_interval)
+    return f"name={quoted(config.label)} type={config.type} path={quoted(config.location)} sync-interval={interval}"

@@ -1,0 +1,208 @@
+"""The daemon: starts a task for each database, waits for the signal to stop, and makes sure that everything arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from litestream.core.durations import format_duration
+from litestream.core.position import Pos
+from litestream.errors import (
+    DatabaseAbsentError,
+    DatabaseBusyError,
+    DatabaseError,
+    LitestreamError,
+    NoGenerationError,
+    StorageError,
+)
+
+T = TypeVar("T")
+
+_FIRST_PAUSE = 1.0  # seconds until a task that died of an unexpected error is run again; doubled each time
+_LONGEST_PAUSE = 60.0
+
+
+class Database(Protocol):
+    """What the server needs of a `litestream.db.DB`."""
+
+    @property
+    def path(self) -> str: ...
+    def pos(self) -> Pos: ...
+    def sync_now(self) -> bool: ...
+    def close(self) -> None: ...
+    async def call(self, fn: Callable[..., T], *args: object) -> T: ...
+
+
+class Destination(Protocol):
+    """What the server needs of a `litestream.replica.Replica`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def pos(self) -> Pos: ...
+    async def sync(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Entry:
+    """One database with its replicas, and the work on them: `run` goes on until it is cancelled."""
+
+    db: Database
+    replicas: Sequence[Destination]
+    run: Callable[[], Awaitable[None]]
+    describe: Sequence[str] = ()
+    """One text per replica for the log: `name="file" type="file" …`."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How the server ended."""
+
+    missing: dict[str, str] = field(default_factory=dict)
+    """`PATH(NAME)` of each replica that may lack commits, and why; empty: everything is durable."""
+    stuck: bool = False
+    """Work was still going on in some thread when the time was over."""
+
+
+class Server:
+    """Runs entries until told to stop.
+
+    Args:
+        shutdown_timeout: seconds for the last sync of everything; 0: one attempt, however long it takes.
+        shutdown_interval: seconds between the attempts.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        *,
+        shutdown_timeout: float = 30.0,
+        shutdown_interval: float = 0.5,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        self.entries = entries
+        self.shutdown_timeout = shutdown_timeout
+        self.shutdown_interval = shutdown_interval
+        self.logger = logger or logging.getLogger("litestream.server")
+
+    async def run(self, stop: asyncio.Event, on_ready: Callable[[], None] = lambda: None) -> Outcome:
+        """Start everything, wait for `stop`, do the last sync, close everything."""
+        for entry in self.entries:
+            self.logger.info("initialized db: %s", entry.db.path)
+            for text in entry.describe:
+                self.logger.info("replicating to: %s", text)
+        tasks = [asyncio.create_task(self._supervise(entry), name=entry.db.path) for entry in self.entries]
+        self.logger.info("litestream initialization complete")
+        on_ready()
+        try:
+            await stop.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        outcome = await self._last_sync()
+        if not outcome.stuck:
+            await self._close()
+        return outcome
+
+    async def _supervise(self, entry: Entry) -> None:
+        """Run an entry's work; an unexpected error is told and the work begun again, so that others go on."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await entry.run()
+                self.logger.error("%s: replication ended by itself, starting it again", entry.db.path)
+            except Exception:
+                self.logger.exception("%s: replication failed, starting it again in %gs", entry.db.path, pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _last_sync(self) -> Outcome:
+        """Bring every database and replica up to date, as far as that works in the time there is."""
+        outcome = Outcome()
+        for entry in self.entries:
+            for replica in entry.replicas:
+                await replica.stop()
+                outcome.missing[f"{entry.db.path}({replica.name})"] = "no time was left"
+        try:
+            async with asyncio.timeout(self.shutdown_timeout or None):
+                await asyncio.gather(*(self._finish(entry, outcome) for entry in self.entries))
+        except TimeoutError:
+            outcome.stuck = True
+            limit = format_duration(self.shutdown_timeout)
+            for name, reason in outcome.missing.items():
+                outcome.missing[name] = f"{reason} (gave up after {limit})"
+        for name, reason in outcome.missing.items():
+            self.logger.error("%s: not everything reached the replica: %s", name, reason)
+        return outcome
+
+    async def _finish(self, entry: Entry, outcome: Outcome) -> None:
+        names = [f"{entry.db.path}({replica.name})" for replica in entry.replicas]
+
+        def keep(reason: str) -> None:
+            outcome.missing.update(dict.fromkeys(names, reason))
+
+        if not await self._attempt(lambda: self._copy(entry.db), keep):
+            return
+        await asyncio.gather(*(self._upload(entry.db, replica, outcome) for replica in entry.replicas))
+
+    async def _copy(self, db: Database) -> None:
+        try:
+            await db.call(db.sync_now)
+        except DatabaseAbsentError:
+            pass  # nothing there, nothing to copy
+
+    async def _upload(self, db: Database, replica: Destination, outcome: Outcome) -> None:
+        name = f"{db.path}({replica.name})"
+
+        async def upload() -> None:
+            try:
+                await replica.sync()
+            except NoGenerationError:
+                pass
+            if replica.pos != db.pos():
+                raise LitestreamError(f"the replica is at {replica.pos or 'no position'}, the database at {db.pos()}")
+
+        def keep(reason: str) -> None:
+            outcome.missing[name] = reason
+
+        if await self._attempt(upload, keep):
+            del outcome.missing[name]
+
+    async def _attempt(self, work: Callable[[], Awaitable[None]], keep: Callable[[str], None]) -> bool:
+        """Do `work` until it succeeds; False when trying again is pointless. `keep` is told each reason."""
+        while True:
+            try:
+                await work()
+                return True
+            except LitestreamError as e:
+                keep(str(e))
+                if not self.shutdown_timeout or _pointless(e):
+                    return False
+            except Exception as e:
+                # One database's surprise must not take the last sync away from the others.
+                self.logger.exception("last sync failed")
+                keep(f"internal error: {type(e).__name__}: {e}")
+                return False
+            await asyncio.sleep(self.shutdown_interval)
+
+    async def _close(self) -> None:
+        for entry in self.entries:
+            for replica in entry.replicas:
+                try:
+                    await replica.close()
+                except LitestreamError as e:
+                    self.logger.warning("%s(%s): cannot close the replica: %s", entry.db.path, replica.name, e)
+            await entry.db.call(entry.db.close)
+
+
+def _pointless(error: LitestreamError) -> bool:
+    """Whether the same attempt would fail the same way a moment later."""
+    if isinstance(error, StorageError):
+        return error.permanent
+    return isinstance(error, DatabaseError) and not isinstance(error, DatabaseBusyError)
