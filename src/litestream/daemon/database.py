@@ -75,30 +75,6 @@ class DatabaseTask:
         finally:
             self._watcher.remove(self.db.real_path)
 
-    async def stop(self) -> None:
-        """Copy what is committed, upload it, and let go. Call after `run` was cancelled.
-
-        Raises the first error of a replica that could not be brought up to date; the others are tried all the same.
-        """
-        errors: list[Exception] = []
-        try:
-            if self.error is None:
-                await self.db.call(self.db.sync_now)
-        except (LitestreamError, OSError) as error:
-            errors.append(error)
-        for replica in self.replicas:
-            try:
-                await replica.stop()
-                if not self.db.pos().is_zero:
-                    await replica.sync()
-            except (LitestreamError, OSError) as error:
-                errors.append(error)
-            finally:
-                await replica.close()
-        await self.db.call(self.db.close)
-        if errors:
-            raise errors[0]
-
     # -- inside
 
     def _on_change(self) -> None:
@@ -132,6 +108,8 @@ class DatabaseTask:
             if self._due(now):
                 before = self.db.pos()
                 await self.db.sync()
+                if self.db.lost:
+                    break
                 looks = 0 if self.db.pos() != before else looks + 1
             pause = _LOOK_AGAIN[min(looks, len(_LOOK_AGAIN) - 1)] if looks else overlap_at - now
             next_due = min((replica.due_at() for replica in self.replicas), default=overlap_at)
@@ -149,7 +127,7 @@ class DatabaseTask:
     async def _sweep(self) -> None:
         """What no event announced: a replaced file, a missed event, a checkpoint that is due."""
         self._watcher.refresh(self.db.real_path)
-        if not self.db.at_rest or self.db.changed() or self.db.files_replaced():
+        if self.db.needs_maintenance():
             await self._maintain()
         elif time.monotonic() - self._quiet_since > _TRIM_AFTER:
             self.db.trim()

@@ -22,7 +22,7 @@ from typing import TypeVar
 from litestream.core.checkpoint import Action, choose_checkpoint
 from litestream.core.position import Pos, WALSegmentInfo
 from litestream.core.stamp import Stamp
-from litestream.db.attach import Attachment, attach
+from litestream.db.attach import NO_SHADOW, Attachment, attach
 from litestream.db.paths import meta_path as default_meta_path
 from litestream.db.snapshot import DatabaseSnapshot
 from litestream.errors import (
@@ -127,23 +127,21 @@ class DB:
 
     def wal_segments(self, generation: str) -> list[WALSegmentInfo]:
         """Shadow segments of a generation that are kept, in order; empty for any but the current one."""
-        with self._lock:
-            attached = self._attached
-            if attached is None or attached.shadow.generation != generation:
-                return []
-            return attached.shadow.segments()
+        attached = self._attached
+        if attached is None or attached.shadow.generation != generation:
+            return []
+        return attached.shadow.segments()
 
     def read_wal_segment(self, pos: Pos) -> bytes:
         """A shadow object verbatim. Raises `GenerationChangedError` if it is of a generation that is over."""
-        with self._lock:
-            attached = self._attached
-            if attached is None or attached.shadow.generation != pos.generation:
-                raise GenerationChangedError(f"generation is over: {pos.generation}")
-            try:
-                return attached.shadow.read(pos)
-            except CorruptObjectError as error:
-                self._lose(f"shadow wal damaged: {error}")
-                raise
+        attached = self._attached
+        if attached is None or attached.shadow.generation != pos.generation:
+            raise GenerationChangedError(f"generation is over: {pos.generation}")
+        try:
+            return attached.shadow.read(pos)
+        except CorruptObjectError:
+            self._lose(NO_SHADOW)
+            raise
 
     async def sync(self) -> None:
         """Copy what is committed by now, on the event loop if it is little. Does nothing while not attached."""
@@ -183,8 +181,8 @@ class DB:
 
     def new_generation(self, reason: str) -> None:
         """Begin a new generation at the next maintenance: what the replica holds does not fit what is here."""
-        with self._lock:
-            self._lose(reason)
+        self._lose(reason)
+        self._tell()
 
     def open_snapshot(self) -> DatabaseSnapshot:
         """Begin reading the database file. Raises `NoGenerationError` while not attached."""
@@ -233,11 +231,12 @@ class DB:
             if self._attached is None or self._lost:
                 self._reattach()
             with self._lock:
-                self._overlap()
+                overlapped = self._overlap()
                 action, attached = self._choose(), self._attached
-            if attached is None or action is Action.NONE:
-                return
-            self._checkpoint(attached, action)
+            if not overlapped:
+                self._reattach()
+            elif attached is not None and action is not Action.NONE:
+                self._checkpoint(attached, action)
 
     def checkpoint(self, *, seal: bool = False) -> None:
         """Checkpoint now: PASSIVE, or with the write lock held for at most a moment so that the WAL can restart."""
@@ -245,10 +244,14 @@ class DB:
             if self._attached is None or self._lost:
                 self._reattach()
             with self._lock:
-                self._overlap()
-                attached = self._attached
-            if attached is not None:
+                overlapped, attached = self._overlap(), self._attached
+            if overlapped and attached is not None:
                 self._checkpoint(attached, Action.SEAL if seal else Action.PASSIVE)
+
+    @property
+    def lost(self) -> str:
+        """Why the next maintenance begins a new generation; empty if it does not."""
+        return self._lost
 
     @property
     def at_rest(self) -> bool:
@@ -256,23 +259,29 @@ class DB:
         attached = self._attached
         return attached is not None and not self._lost and attached.reader.at_rest
 
-    def changed(self) -> bool:
-        """Whether the wal-index has moved since the last copy. Cheap; for the sweep that backs the watcher up."""
-        with self._lock:
-            attached = self._attached
-            return attached is not None and attached.capture.pending() > 0
+    def needs_maintenance(self) -> bool:
+        """Whether something moved that no event told of: files replaced, frames committed, a reader in the way.
 
-    def files_replaced(self) -> bool:
-        """Whether the files on disk are no longer the ones that are open."""
-        with self._lock:
+        Cheap, for the sweep that backs the watcher up. False while another thread is at work anyway.
+        """
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
             attached = self._attached
-            return attached is None or bool(attached.source.replaced())
+            if attached is None or self._lost or not attached.reader.at_rest:
+                return True
+            return attached.capture.pending() > 0 or bool(attached.source.replaced())
+        finally:
+            self._lock.release()
 
     def trim(self) -> None:
         """Let go of what only busy times need."""
-        with self._lock:
-            if self._attached is not None:
-                self._attached.source.trim()
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._attached is not None:
+                    self._attached.source.trim()
+            finally:
+                self._lock.release()
 
     def close(self) -> None:
         """End everything, leaving the WAL and the local state as they are. Snapshots must have been closed."""
@@ -292,13 +301,13 @@ class DB:
                 return
             attached.capture.noticed_ns = self._change_ns
             try:
-                attached.capture.copy()
+                if attached.capture.copy():
+                    self._change_ns = 0
             except ContinuityLostError as error:
                 self._lose(str(error))
             except Exception:
                 self.stats.sync_errors += 1
                 raise
-            self._change_ns = 0
             self.stats.syncs += 1
             self.stats.sync_seconds += time.perf_counter() - started
         self._notify()
@@ -308,30 +317,41 @@ class DB:
         self._lost = self._lost or reason
 
     def _notify(self) -> None:
+        """Tell subscribers if the position has moved since they were told last."""
         pos = self.pos()
-        if pos == self._notified:
-            return
-        self._notified = pos
+        if pos != self._notified:
+            self._notified = pos
+            self._tell()
+
+    def _tell(self) -> None:
         for callback in list(self._subscribers):
             callback()
 
-    def _overlap(self) -> None:
-        """Begin a newer reader, copy everything, end the older one. On any error the older one stays."""
+    def _overlap(self) -> bool:
+        """Begin a newer reader, copy everything, end the older one. On any error the older one stays.
+
+        False if continuity turned out to be lost: attach again.
+        """
         attached = self._attached
         if attached is None or self._lost:
-            return
+            return False
         newer = attached.source.begin_reader()
         try:
             self._copy()
-            if self._lost:
-                raise DatabaseBusyError(f"continuity lost: {self._lost}")
-            attached.shadow.persist(self._least_acknowledged())
+            if not self._lost:
+                attached.shadow.persist(self._least_acknowledged())
+        except CorruptObjectError:
+            self._lose(NO_SHADOW)
         except BaseException:
             attached.source.end_reader(newer)
             raise
+        if self._lost:
+            attached.source.end_reader(newer)
+            return False
         older, attached.reader = attached.reader, newer
         attached.source.end_reader(older)
         self._prune(attached)
+        return True
 
     def _least_acknowledged(self) -> Pos | None:
         """The position that every replica of this generation has; None if one has nothing of it."""
@@ -419,8 +439,7 @@ class DB:
         with self._lock:
             if self._attached is not attached or self._lost:
                 return
-            self._overlap()
-            if action is Action.SEAL and not attached.reader.at_rest:
+            if self._overlap() and action is Action.SEAL and not attached.reader.at_rest:
                 complete = self._seal(attached)
         if complete:
             self._checkpointed_at = time.monotonic()
@@ -440,10 +459,10 @@ class DB:
                 return False
             if (parsed[0].max_frame - parsed[1]) * attached.source.page_size > SEAL_TAIL_LIMIT:
                 return False
-            self._overlap()
+            if not self._overlap():
+                return False
             complete, _, _ = attached.source.checkpoint_passive()
-            self._overlap()
-            return complete
+            return self._overlap() and complete
         finally:
             attached.source.unlock_writers(lock)
             self.stats.seal_seconds_max = max(self.stats.seal_seconds_max, time.perf_counter() - held)

@@ -19,7 +19,7 @@ from litestream import fsutil
 from litestream.core.position import Pos, WALSegmentInfo
 from litestream.core.stamp import Stamp
 from litestream.db.paths import directory_mode
-from litestream.errors import CorruptObjectError
+from litestream.errors import ContinuityLostError, CorruptObjectError
 from litestream.streams import open_object, stamped
 
 _INDEX = re.compile(r"[0-9a-f]{8}")
@@ -93,16 +93,22 @@ class ShadowWAL:
     # -- writing
 
     def append(self, frame: bytes, stamp: Stamp) -> WALSegmentInfo:
-        """Store the next segment (not yet durable). A failure leaves no file."""
+        """Store the next segment (not yet durable). A failure leaves no file.
+
+        Raises `ContinuityLostError` if the local state was deleted: what stood before this segment is gone.
+        """
         pos = stamp.pos
         body = stamped(frame, stamp)
         path = self._path(pos)
         directory = os.path.dirname(path)
         if stamp.pos.offset == 0 or not self._entries:
             fsutil.make_dirs(directory, mode=directory_mode(self._mode), owner=self._owner)
-        with fsutil.AtomicFile(path, mode=self._mode, owner=self._owner) as file:
-            file.write(body)
-            file.publish(durable=False)
+        try:
+            with fsutil.AtomicFile(path, mode=self._mode, owner=self._owner) as file:
+                file.write(body)
+                file.publish(durable=False)
+        except FileNotFoundError as error:
+            raise ContinuityLostError("no shadow wal") from error
         self._unsynced_directories.add(directory)
         info = WALSegmentInfo(self.generation, pos.index, pos.offset, len(body), stamp.last_commit_ns / 1e9)
         self._entries.append(_Entry(info, pos.offset + stamp.length, durable=False))
