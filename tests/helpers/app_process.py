@@ -150,6 +150,11 @@ class Application:
     def copy(self, path: str, to: str) -> None:
         shutil.copyfile(path, to)
 
+    def keep_wal_at_close(self, name: str) -> None:
+        """SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, which Python has from 3.12 on."""
+        connection: Json = self.connections[name]
+        connection.setconfig(1006, True)
+
     def close(self, name: str) -> None:
         self.connections.pop(name).close()
 

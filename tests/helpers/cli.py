@@ -167,12 +167,12 @@ class Program:
             assert time.monotonic() < end, f"{self.name} did not reach the source: {result.text or got} want {want}"
             time.sleep(0.1)
 
-    def reach(self, replica: Path, out: Path, n: int, *, timeout: float = 20) -> int:
+    def reach(self, replica: Path, out: Path, n: int, *, timeout: float = 20, big: int = ledger.BIG) -> int:
         """Restore until ledger transaction `n` is there; each restore on the way must be a committed state."""
         end = time.monotonic() + timeout
         while True:
             result = self.restore(f"file://{replica}", out)
-            got = ledger.check(out) if result.code == 0 else None
+            got = ledger.check(out, big) if result.code == 0 else None
             if got is not None and got >= n:
                 return got
             assert time.monotonic() < end, f"{self.name} restores transaction {got}, not {n}: {result.text}"

@@ -39,20 +39,30 @@ class Rig:
         return self._daemon
 
     def start(
-        self, *, sync: str = "50ms", args: tuple[str, ...] = (), top: dict[str, Yaml] | None = None, **options: Yaml
+        self,
+        *,
+        sync: str = "50ms",
+        args: tuple[str, ...] = (),
+        top: dict[str, Yaml] | None = None,
+        replica: dict[str, Yaml] | None = None,
+        **options: Yaml,
     ) -> Daemon:
-        """Start the replicator. Options are those of the database, with _ for -; without any, the same as before."""
-        if self._daemon is None or options or args or top:
+        """Start the replicator. Options are those of the database, with _ for -; `replica` those of its replica.
+
+        Later calls without arguments start it again as it was.
+        """
+        if self._daemon is None or options or args or top or replica:
             named = {name.replace("_", "-"): value for name, value in options.items()}
+            entry = {"type": "file", "path": str(self.replica), **(replica or {})}
             config = write_config(
-                self.folder / "litestream.yml", [Database(self.db, [self.replica], named)], sync=sync, **(top or {})
+                self.folder / "litestream.yml", [Database(self.db, [entry], named)], sync=sync, **(top or {})
             )
             self._daemon = self._daemons(config, args=args)
         return self._daemon.start()
 
-    def reach(self, n: int, *, timeout: float = 20) -> int:
-        """Restore until ledger transaction n is there."""
-        return OURS.reach(self.replica, self.out, n, timeout=timeout)
+    def reach(self, n: int, *, timeout: float = 20, big: int = ledger.BIG) -> int:
+        """Restore until ledger transaction n is there; each restore on the way must be a committed state."""
+        return OURS.reach(self.replica, self.out, n, timeout=timeout, big=big)
 
     def converge(self, *, timeout: float = 20) -> state.State:
         """Restore until the result equals the database, which must be still."""
