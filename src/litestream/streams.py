@@ -174,7 +174,6 @@ class ObjectReader:
         self._hash = hashlib.sha256()
         self._head = b""
         self._input = memoryview(b"")
-        self._more = False  # the library holds more output than fitted
         self._eof = False
         self._tail = b""
 
@@ -195,7 +194,7 @@ class ObjectReader:
 
         Raises `CorruptObjectError` for a frame cut short, or a stamp that does not fit it.
         """
-        if self._input or self._more:
+        if self._input:
             raise ValueError("content is left: iterate over what feed() gave")
         if not self._eof:
             raise self._corrupt("the object is cut short")
@@ -224,11 +223,11 @@ class ObjectReader:
         self._input = view
 
     def _drain(self) -> Iterator[bytes]:
-        while not self._eof and (self._input or self._more):
+        while not self._eof and self._input:
             data = self._unpack()
             if data:
                 yield data
-        if self._input:
+        if self._input:  # behind the frame; never held beyond the size of a stamp
             self._tail += bytes(self._input[: STAMP_SIZE + 1])
             self._input = memoryview(b"")
             if len(self._tail) > STAMP_SIZE:
@@ -243,7 +242,6 @@ class ObjectReader:
             raise self._corrupt(f"the LZ4 frame is damaged ({exc})") from exc
         self._hash.update(self._input[:used])
         self._input = self._input[used:]
-        self._more = len(data) == room and not self._eof
         self.length += len(data)
         if self.limit is not None and self.length > self.limit:
             raise self._corrupt(f"the content is larger than the {self.limit} bytes allowed")

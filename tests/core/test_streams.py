@@ -264,6 +264,30 @@ def test_growth(data: bytes, with_stamp: bool, more: bytes, size: int) -> None:
         read(obj, size)
 
 
+def test_growth_is_not_read_to_its_end() -> None:
+    """The first byte too many is the error, so that a huge foreign tail is neither fetched nor held."""
+    reader = ObjectReader(key="k")
+    assert b"".join(reader.feed(seal(b"abc", example_stamp()))) == b"abc"
+    with pytest.raises(CorruptObjectError, match="foreign bytes behind the frame"):
+        list(reader.feed(b"x"))
+
+
+def test_blocks_of_any_size() -> None:
+    """Blocks shorter than 4 MiB in the middle, as a flushing writer makes them, come out whole at any cut."""
+    data = [b"short", noise(BLOCK_SIZE), b"", b"x" * BLOCK_SIZE, b"end"]
+    context = lz4.frame.create_compression_context()
+    frame: bytes = lz4.frame.compress_begin(
+        context, block_size=lz4.frame.BLOCKSIZE_MAX4MB, block_linked=False, content_checksum=True, auto_flush=True
+    )
+    frame += b"".join(lz4.frame.compress_chunk(context, piece) for piece in data if piece)
+    frame += lz4.frame.compress_flush(context)
+    for behind in range(16):
+        reader = ObjectReader()
+        cut = len(frame) - behind
+        assert b"".join(reader.feed(frame[:cut])) + b"".join(reader.feed(frame[cut:])) == b"".join(data)
+        assert reader.finish() is None
+
+
 def test_growth_by_what_readers_skip() -> None:
     """A second frame, a second stamp and a foreign skippable frame are foreign bytes too."""
     frame, obj = compress(b"abc"), seal(b"abc", example_stamp())

@@ -65,7 +65,7 @@ def _term(match: re.Match[str], text: str) -> int:
     kept = 0
     power = 1.0
     for digit in fraction:
-        if kept > (_MAX - 1) // 10 or kept * 10 + int(digit) > _MAX:
+        if kept * 10 + int(digit) > _MAX:
             break
         kept = kept * 10 + int(digit)
         power *= 10
