@@ -29,7 +29,10 @@ _STALE_AFTER = 60.0
 """Seconds after which an unlocked temporary file is a leftover even if a process of its number lives."""
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _NO_DIRECTORY_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _check_and_rename = threading.Lock()
+_writing: set[str] = set()
+"""Temporary names in use in this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,10 @@ class AtomicFile:
         self._published = False
         self._replaced = False
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        self.fd = os.open(self.temp, flags, 0o600 & mode)
+        self.fd = -1
+        _writing.add(os.path.basename(self.temp))
         try:
+            self.fd = os.open(self.temp, flags, 0o600 & mode)
             _lock(self.fd)
             _grant(self.fd, mode, owner)
         except BaseException:
@@ -91,27 +96,34 @@ class AtomicFile:
         """Make the bytes durable, give the file its name, make the name durable; the file's status.
 
         Without `durable` neither is flushed: whole after a crash of the process, perhaps torn after one of the host.
-
         With `create_only`, `FileExistsError` when the name is taken (the temporary file is still there then, to
         compare). After any other failure a name that was new is taken back: a name that is there but perhaps not
         durable must not look like success to a second try.
         """
-        if durable:
-            os.fsync(self.fd)
+        if not durable:
+            self._name(create_only=create_only)
+            return os.fstat(self.fd)
+        os.fsync(self.fd)
+        # Opened before the name exists: who deletes the object at once may take the directory with it.
+        directory = os.open(os.path.dirname(self.path) or ".", _DIRECTORY)
+        try:
+            self._name(create_only=create_only)
+            try:
+                _fsync_names(directory)
+            except BaseException:
+                self.retract()
+                raise
+        finally:
+            os.close(directory)
+        return os.fstat(self.fd)
+
+    def _name(self, *, create_only: bool) -> None:
         if create_only:
             _name_new(self.temp, self.path)
         else:
             self._replaced = os.path.lexists(self.path)
             os.rename(self.temp, self.path)
         self._published = True
-        if not durable:
-            return os.fstat(self.fd)
-        try:
-            fsync_dir(os.path.dirname(self.path) or ".")
-        except BaseException:
-            self.retract()
-            raise
-        return os.fstat(self.fd)
 
     def retract(self) -> None:
         """Take a published name back, as far as possible: nothing stood under it before, and it is still ours."""
@@ -127,6 +139,7 @@ class AtomicFile:
 
     def discard(self) -> None:
         """Close the file; remove it unless it was published. May be called twice."""
+        _writing.discard(os.path.basename(self.temp))
         if self.fd < 0:
             return
         try:
@@ -169,14 +182,19 @@ def fsync_file(path: StrPath) -> None:
 
 def fsync_dir(path: StrPath) -> None:
     """Make the names in a directory durable. File systems that cannot fsync a directory need none."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(path, _DIRECTORY)
+    try:
+        _fsync_names(fd)
+    finally:
+        os.close(fd)
+
+
+def _fsync_names(fd: int) -> None:
     try:
         os.fsync(fd)
     except OSError as e:
         if e.errno not in _NO_DIRECTORY_FSYNC:
             raise
-    finally:
-        os.close(fd)
 
 
 def make_dirs(path: StrPath, mode: int = 0o700, owner: Owner | None = None) -> None:
@@ -200,8 +218,8 @@ def make_dirs(path: StrPath, mode: int = 0o700, owner: Owner | None = None) -> N
 def remove_stale_temps(directory: StrPath) -> None:
     """Remove the temporary files that dead writers left in a directory.
 
-    A leftover is one that nobody has locked, whose process is gone (or was us, or another of the same number: then
-    it must be older than a minute). What cannot be removed is left: a leftover harms nobody.
+    A leftover is one that nobody has locked, whose process is gone, or had our number, or lives but has not written
+    for a minute (another process of the number, most likely). What cannot be removed is left: it harms nobody.
     """
     with os.scandir(directory) as entries:
         names = [entry.name for entry in entries if is_temp_name(entry.name)]
@@ -215,7 +233,7 @@ def remove_stale_temps(directory: StrPath) -> None:
 def _remove_if_stale(path: str, name: str) -> None:
     status = os.lstat(path)
     match = _TEMP_NAME.fullmatch(name)
-    if match is None or not stat.S_ISREG(status.st_mode):
+    if match is None or not stat.S_ISREG(status.st_mode) or name in _writing:
         return
     pid = int(match[1])
     if pid != os.getpid() and _alive(pid) and time.time() - status.st_mtime < _STALE_AFTER:
@@ -275,7 +293,7 @@ def _grant(fd: int, mode: int, owner: Owner | None) -> None:
 def _grant_dir(directory: str, mode: int, owner: Owner | None) -> None:
     if mode == 0o700 and owner is None:
         return
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = os.open(directory, _DIRECTORY | os.O_NOFOLLOW)
     try:
         _grant(fd, mode, owner)
     finally:
