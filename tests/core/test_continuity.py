@@ -134,6 +134,12 @@ RESTARTED = Restarted(OTHER_HEADER, len(OTHER), FrameHeader.parse(frame_before(O
             KNOWN, replace(OBSERVED, index=replace(INDEX, salts=bytes(8))), DISAGREE, id="index of another WAL"
         ),
         pytest.param(
+            KNOWN,
+            replace(OBSERVED, index=index_of(OTHER_HEADER, OTHER, 1)),
+            DISAGREE,
+            id="index of another WAL, shorter than what is known",
+        ),
+        pytest.param(
             KNOWN, replace(OBSERVED, index=replace(INDEX, big=True)), DISAGREE, id="index of another byte order"
         ),
         pytest.param(KNOWN, replace(OBSERVED, wal_size=None, header=b""), REMOVED, id="WAL removed"),
@@ -198,6 +204,13 @@ def test_verdicts_whether_anchored_or_not(
             Unclear(TRUNCATED.reason),
             TRUNCATED,
             id="0 bytes though the index has frames",
+        ),
+        pytest.param(
+            KNOWN,
+            Observed(0, HEADER.raw, INDEX, KNOWN.last_frame),
+            Unclear(TRUNCATED.reason),
+            TRUNCATED,
+            id="emptied after its header was read",
         ),
         pytest.param(
             KNOWN,

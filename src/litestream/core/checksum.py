@@ -129,19 +129,16 @@ def _valid_rows(
     """
     import numpy as np
 
-    fib = _fibonacci((raw.shape[1] - _FRAME_HEADER) // 4 + 3)
-    n = len(fib) - 2  # words in a frame's checksum: page number, commit, page
-    to_s0, to_s1 = fib[n - 1 :: -1], fib[n:0:-1]
+    head_weights, page_weights, carry = _weights(raw.shape[1] - _FRAME_HEADER)
     # Words in native order: a view where they are so already, a swapped copy otherwise.
     words = np.asarray(raw.view(">u4" if big else "<u4"), np.uint32)
     head, page = words[:, :2], words[:, _FRAME_HEADER // 4 :]
-    s0 = np.einsum("ij,j->i", page, to_s0[2:]) + np.einsum("ij,j->i", head, to_s0[:2])
-    s1 = np.einsum("ij,j->i", page, to_s1[2:]) + np.einsum("ij,j->i", head, to_s1[:2])
+    s0, s1 = (np.einsum("ij,j->i", head, head_weights[i]) + np.einsum("ij,j->i", page, page_weights[i]) for i in (0, 1))
 
     stored = raw[:, 16:24].copy().view(">u4").astype(np.uint32)
     prev = np.concatenate((before, stored[:-1]))
-    s0 += prev[:, 0] * fib[n - 1] + prev[:, 1] * fib[n]
-    s1 += prev[:, 0] * fib[n] + prev[:, 1] * fib[n + 1]
+    s0 += prev[:, 0] * carry[0] + prev[:, 1] * carry[1]
+    s1 += prev[:, 0] * carry[1] + prev[:, 1] * carry[2]
 
     valid = (s0 == stored[:, 0]) & (s1 == stored[:, 1])
     valid &= (raw[:, 8:16] == np.frombuffer(salts, np.uint8)).all(axis=1)
@@ -149,12 +146,19 @@ def _valid_rows(
     return valid, stored[-1:]
 
 
-@lru_cache(maxsize=16)  # one entry a page size, there are eight of them
-def _fibonacci(length: int) -> NDArray[np.uint32]:
-    """F(0) to F(length - 1), modulo 2**32."""
+@lru_cache(maxsize=8)  # one entry for each page size
+def _weights(page_size: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]:
+    """What the words of a frame weigh in s0 (row 0) and s1 (row 1): page number and commit, then the page.
+
+    And the weights of the checksum before the frame: F(n - 1), F(n), F(n + 1) for its n words.
+    """
     import numpy as np
 
+    n = 2 + page_size // 4
     numbers = [0, 1]
-    while len(numbers) < length:
+    while len(numbers) < n + 2:
         numbers.append((numbers[-1] + numbers[-2]) & _MASK)
-    return np.array(numbers, np.uint32)
+    fib = np.array(numbers, np.uint32)
+    weights = np.stack((fib[n - 1 :: -1], fib[n:0:-1]))
+    # Copies: rows without gaps let einsum take its fast loop.
+    return weights[:, :2].copy(), weights[:, 2:].copy(), fib[n - 1 :]
