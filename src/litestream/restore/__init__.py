@@ -30,7 +30,15 @@ from litestream.errors import (
 from litestream.restore.choose import make_plan
 from litestream.restore.fetch import Fetcher
 from litestream.restore.links import check_neighbours, check_snapshot_point
-from litestream.restore.model import IntegrityCheck, Plan, PlannedObject, Progress, RestoreOptions, RestoreResult
+from litestream.restore.model import (
+    IntegrityCheck,
+    Plan,
+    PlannedObject,
+    Progress,
+    RestoreOptions,
+    RestoreResult,
+    with_hint,
+)
 from litestream.restore.output import Output
 from litestream.restore.pages import HEADER_SIZE, PageWriter, database_header
 from litestream.sqlite.check import Check
@@ -82,7 +90,7 @@ async def restore(
                 raise CorruptObjectError("is in the listing, but cannot be read: not found", key=error.key) from error
             await asyncio.sleep(attempt * _PAUSE)
         except CorruptObjectError as error:
-            raise _with_hint(error, plan) from error
+            raise (with_hint(error, plan.hint) if plan is not None else error) from error
     raise AssertionError("unreachable")
 
 
@@ -274,10 +282,3 @@ def _planned(plan: Plan, target: Output, options: RestoreOptions, began: float) 
         files=plan.files(),
         warnings=plan.warnings,
     )
-
-
-def _with_hint(error: CorruptObjectError, plan: Plan | None) -> CorruptObjectError:
-    """The same error, saying what could be restored instead."""
-    if plan is None or not plan.hint:
-        return error
-    return CorruptObjectError(f"{error.reason}; {plan.hint}", key=error.key)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from litestream.core.layout import Layout, is_ltx_key
 from litestream.core.plan import RestorePlan, order_segments
-from litestream.core.position import SnapshotInfo, WALSegmentInfo
+from litestream.core.position import Pos, SnapshotInfo, WALSegmentInfo
 from litestream.core.stamp import STAMP_SIZE, Stamp
 from litestream.core.timestamps import format_rfc3339
 from litestream.errors import (
@@ -22,7 +23,7 @@ from litestream.errors import (
     RestoreError,
 )
 from litestream.restore.links import check_stamp
-from litestream.restore.model import Plan, RestoreOptions
+from litestream.restore.model import Plan, RestoreOptions, with_hint
 from litestream.streams import read_stamp
 
 if TYPE_CHECKING:
@@ -214,36 +215,50 @@ async def plan_generation(
     for snapshot in reversed(candidate.snapshots):
         if index is not None and snapshot.index > index:
             continue
-        stamp = await candidate.stamp(snapshot)
-        check_stamp(snapshot, stamp, candidate.key(snapshot), stamped=candidate.stamped)
-        if until is not None and await candidate.commit_time(snapshot) > until:
-            continue
-        chosen = [s for s in segments if s.index >= snapshot.index]
-        end = await _end(candidate, snapshot, chosen)
-        if stamp is not None and stamp.required > end:
-            if cut and (until is not None or stamp.required[0] > (index or 0)):
-                continue
-            needed = f"{generation}/{stamp.required[0]:08x}:{stamp.required[1]:08x}"
-            key = candidate.layout.wal_key(generation, *end)
-            raise CorruptObjectError(
-                f"missing WAL segment: the snapshot {candidate.key(snapshot)} needs the WAL up to {needed}; "
-                + (_earlier(candidate, snapshot.index) or hint),
-                key=key,
-            )
-        ordered = order_segments(snapshot, chosen, layout=candidate.layout)
-        return Plan(
-            candidate.replica,
-            candidate.store,
-            candidate.layout,
-            RestorePlan(snapshot, tuple(ordered)),
-            stamp,
-            until_ns=until,
-            hint=_earlier(candidate, snapshot.index) or hint,
-            warnings=warnings,
-        )
+        try:
+            plan = await _plan_from(candidate, snapshot, segments, options, cut=cut)
+        except CorruptObjectError as error:
+            raise with_hint(error, _earlier(candidate, snapshot.index) or hint) from error
+        if plan is not None:
+            return dataclasses.replace(plan, hint=_earlier(candidate, snapshot.index) or hint, warnings=warnings)
     if until is not None:
         return None
     raise NoSnapshotsError(f"no snapshots available at or before index {index or 0:08x}")
+
+
+async def _plan_from(
+    candidate: Candidate,
+    snapshot: SnapshotInfo,
+    segments: Sequence[WALSegmentInfo],
+    options: RestoreOptions,
+    *,
+    cut: bool,
+) -> Plan | None:
+    """The plan with this snapshot; None if it is too late for the limits. `cut`: they leave out segments."""
+    index, until, key = options.index, options.timestamp_ns, candidate.key(snapshot)
+    stamp = await candidate.stamp(snapshot)
+    check_stamp(snapshot, stamp, key, stamped=candidate.stamped)
+    if until is not None and await candidate.commit_time(snapshot) > until:
+        return None
+    chosen = [s for s in segments if s.index >= snapshot.index]
+    end = await _end(candidate, snapshot, chosen)
+    if stamp is not None and stamp.required > end:
+        if cut and (until is not None or stamp.required[0] > (index or 0)):
+            return None
+        needed = Pos(candidate.generation, *stamp.required)
+        raise CorruptObjectError(
+            f"missing WAL segment: the snapshot {key} needs the WAL up to {needed}",
+            key=candidate.layout.wal_key(candidate.generation, *end),
+        )
+    ordered = order_segments(snapshot, chosen, layout=candidate.layout)
+    return Plan(
+        candidate.replica,
+        candidate.store,
+        candidate.layout,
+        RestorePlan(snapshot, tuple(ordered)),
+        stamp,
+        until_ns=until,
+    )
 
 
 async def _end(candidate: Candidate, snapshot: SnapshotInfo, chosen: Sequence[WALSegmentInfo]) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from litestream.core.plan import RestorePlan
 from litestream.core.position import Pos
-from litestream.errors import RestoreError
+from litestream.errors import CorruptObjectError, RestoreError
 
 if TYPE_CHECKING:
     from litestream.core.layout import Layout
@@ -141,3 +141,8 @@ class RestoreResult:
     @property
     def pos(self) -> Pos:
         return Pos(self.generation, self.index, self.offset)
+
+
+def with_hint(error: CorruptObjectError, hint: str) -> CorruptObjectError:
+    """The same error, saying what could be restored instead."""
+    return CorruptObjectError(f"{error.reason}; {hint}", key=error.key) if hint else error
