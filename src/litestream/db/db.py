@@ -24,7 +24,9 @@ from litestream.core.position import Pos, WALSegmentInfo
 from litestream.core.stamp import Stamp
 from litestream.db.attach import NO_SHADOW, Attachment, attach
 from litestream.db.paths import meta_path as default_meta_path
+from litestream.db.pinned import PinnedWAL
 from litestream.db.snapshot import DatabaseSnapshot
+from litestream.db.stats import Stats
 from litestream.errors import (
     ContinuityLostError,
     CorruptObjectError,
@@ -98,6 +100,7 @@ class DB:
         self._notified = Pos()
         self._checkpointed_at = time.monotonic()
         self._change_ns = 0
+        self._pinned = PinnedWAL()
 
     # -- what a replica sees (WALSource)
 
@@ -414,7 +417,7 @@ class DB:
     def _choose(self) -> Action:
         attached = self._attached
         parsed = attached.source.wal_index() if attached is not None else None
-        if attached is None or parsed is None:
+        if attached is None or parsed is None or time.monotonic() < self._pinned.not_before:
             return Action.NONE
         index, backfilled = parsed
         return choose_checkpoint(
@@ -443,7 +446,18 @@ class DB:
                 complete = self._seal(attached)
         if complete:
             self._checkpointed_at = time.monotonic()
+        self._note_pinned(complete)
         self.stats.checkpoint(action.name, time.perf_counter() - started)
+
+    def _note_pinned(self, complete: bool) -> None:
+        """While a foreign reader pins the WAL, try less and less often, and say so from time to time."""
+        seconds = self._pinned.note(complete, time.monotonic())
+        self.stats.pinned_seconds = self._pinned.seconds(time.monotonic())
+        if seconds:
+            self.logger.warning(
+                "WAL pinned by a reader",
+                extra={"fields": {"db": printable(self._path), "seconds": round(seconds)}},
+            )
 
     def _seal(self, attached: Attachment) -> bool:
         """Hold writers back for a moment so that everything is backfilled and the next one starts a new WAL."""
@@ -486,20 +500,3 @@ class DB:
 
     def __repr__(self) -> str:
         return f"DB({printable(self._path)!r})"
-
-
-class Stats:
-    """Counters for metrics. Written under the database's lock, read without it."""
-
-    def __init__(self) -> None:
-        self.syncs = 0
-        self.sync_errors = 0
-        self.sync_seconds = 0.0
-        self.wal_bytes = 0
-        self.checkpoints: dict[str, int] = {}
-        self.checkpoint_seconds: dict[str, float] = {}
-        self.seal_seconds_max = 0.0
-
-    def checkpoint(self, mode: str, seconds: float) -> None:
-        self.checkpoints[mode] = self.checkpoints.get(mode, 0) + 1
-        self.checkpoint_seconds[mode] = self.checkpoint_seconds.get(mode, 0.0) + seconds

@@ -176,9 +176,9 @@ class Source:
         """The 32 bytes that begin the WAL, or fewer where there are not so many."""
         return self.read_wal(0, WAL_HEADER_SIZE)
 
-    def wal_size(self) -> int:
-        """Bytes in the WAL file. Says nothing about what is committed."""
-        return os.fstat(self._wal).st_size if self._open_wal() else 0
+    def wal_size(self) -> int | None:
+        """Bytes in the WAL file, None if there is none. Says nothing about what is committed."""
+        return os.fstat(self._wal).st_size if self._open_wal() else None
 
     def read_wal(self, offset: int, size: int) -> bytes:
         """Bytes of the WAL file; fewer than `size` where it ends."""
