@@ -49,16 +49,18 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    from importlib import import_module
+if not TYPE_CHECKING:  # a type checker would take this for a promise that every name exists
 
-    if name == "errors":
-        return import_module("litestream.errors")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'litestream' has no attribute {name!r}")
-    value: object = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
+        if name == "errors":
+            return import_module("litestream.errors")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'litestream' has no attribute {name!r}")
+        value: object = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

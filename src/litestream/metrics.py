@@ -165,8 +165,7 @@ def expose(metrics: Metrics) -> bytes:
     for family in metrics.families():
         if samples := family.samples():
             lines += _lines(family, samples)
-    # A path that is no UTF-8 has lone surrogates in it: shown as \udcXX.
-    return "".join(lines).encode("utf-8", "backslashreplace") + _process()
+    return "".join(lines).encode("utf-8") + _process()
 
 
 def _lines(family: Family, samples: list[tuple[tuple[str, ...], float]]) -> list[str]:
@@ -179,6 +178,8 @@ def _lines(family: Family, samples: list[tuple[tuple[str, ...], float]]) -> list
 
 
 def _escape(value: str) -> str:
+    # Bytes of a path that are no UTF-8 are shown as \udcXX; then that backslash is escaped like any other.
+    value = value.encode("utf-8", "backslashreplace").decode("utf-8")
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from litestream.errors import StorageError
+from litestream.storage.keys import check_key
 from litestream.storage.protocol import ObjectInfo, Store
 
 Operation = Literal["list", "get", "put", "delete", "*"]
@@ -126,7 +127,7 @@ class FaultStore:
         return info
 
     async def delete(self, keys: Sequence[str]) -> None:
-        for key in keys:
+        for key in [check_key(key) for key in keys]:
             fault = await self._begin("delete", key)
             await self.inner.delete([key])
             self._end(fault, key)

@@ -108,7 +108,7 @@ def _run_verb(name: str, rest: list[str]) -> int:
     except OSError as e:
         _traceback(parsed)
         where = f": {os.fsdecode(e.filename)}" if isinstance(e.filename, str | bytes) else ""
-        return fail(f"{e.strerror or type(e).__name__}{where}")
+        return fail(f"{e.strerror or str(e) or type(e).__name__}{where}")
     except MemoryError:
         return fail("out of memory")
     except Exception as e:

@@ -101,6 +101,7 @@ class Server:
         on_ready()
         try:
             await stop.wait()
+            self.logger.info("signal received, litestream shutting down")
         finally:
             for task in tasks:
                 task.cancel()
@@ -108,6 +109,7 @@ class Server:
         outcome = await self._last_sync()
         if not outcome.stuck:
             await self._close()
+        self.logger.info("litestream shut down")
         return outcome
 
     async def _supervise(self, entry: Entry) -> None:

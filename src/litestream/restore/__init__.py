@@ -90,7 +90,9 @@ async def restore(
                 raise CorruptObjectError("is in the listing, but cannot be read: not found", key=error.key) from error
             await asyncio.sleep(attempt * _PAUSE)
         except CorruptObjectError as error:
-            raise (with_hint(error, plan.hint) if plan is not None else error) from error
+            if plan is None:
+                raise  # has its hint
+            raise with_hint(error, plan.hint) from error
     raise AssertionError("unreachable")
 
 

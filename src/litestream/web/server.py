@@ -46,6 +46,7 @@ class MetricsServer:
 
     async def start(self, addr: str) -> None:
         """Begin to serve. Raises `ConfigError` if the address is wrong, taken, or not this host's."""
+        import prometheus_client  # noqa: F401 here, so that the first scrape does not stop the loop for it
         import uvicorn
         from starlette.applications import Starlette
         from starlette.routing import Route
