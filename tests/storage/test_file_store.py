@@ -26,6 +26,11 @@ from litestream.storage.file import INLINE, FileStore
 WAL = "generations/00000000000000aa/wal"
 
 
+async def rest(reader: AsyncIterator[bytes]) -> bytes:
+    """What a reader still gives."""
+    return b"".join([chunk async for chunk in reader])
+
+
 def leftovers(root: Path) -> list[str]:
     """Temporary files below a directory."""
     return [name for _, _, names in os.walk(root) for name in names if is_temp_name(name)]
@@ -273,8 +278,7 @@ async def test_cancelled_while_publishing(store: FileStore, monkeypatch: pytest.
 
     monkeypatch.setattr(os, name, waiting)
     put = asyncio.create_task(store.put("a", b"x" * (INLINE + 1), create_only=create_only))
-    while not entered.is_set():
-        await asyncio.sleep(0.001)
+    assert await asyncio.to_thread(entered.wait, 30)
     put.cancel()
     await asyncio.sleep(0.01)
     put.cancel()  # and the second one must not make us undo under the thread's hands
@@ -334,12 +338,14 @@ asyncio.run(main())
 """
 
 
+def program(text: str, *arguments: str) -> subprocess.Popen[str]:
+    """A Python process that runs `text`."""
+    return subprocess.Popen([sys.executable, "-c", text, *arguments], stdout=subprocess.PIPE, text=True)
+
+
 async def test_race_of_processes(store: FileStore, root: Path) -> None:
     """Of create-only puts in several processes exactly one wins each key."""
-    processes = [
-        subprocess.Popen([sys.executable, "-c", RACE, str(root), name], stdout=subprocess.PIPE, text=True)
-        for name in "ABC"
-    ]
+    processes = [program(RACE, str(root), name) for name in "ABC"]
     won = {name: process.communicate(timeout=60)[0].split() for name, process in zip("ABC", processes, strict=True)}
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert sorted(int(i) for numbers in won.values() for i in numbers) == list(range(100))
@@ -350,10 +356,10 @@ async def test_race_of_processes(store: FileStore, root: Path) -> None:
 
 async def test_killed_writer(store: FileStore, root: Path) -> None:
     """kill -9 in the middle of a put leaves no object, and what it leaves the next put there removes."""
-    process = subprocess.Popen([sys.executable, "-c", HANGING, str(root)], stdout=subprocess.PIPE)
+    process = program(HANGING, str(root))
     try:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"written\n"
+        assert process.stdout.readline() == "written\n"
         assert await keys(store) == []
         assert len(leftovers(root)) == 1
         await FileStore(root).put("a/beside", b"")
@@ -507,8 +513,7 @@ async def test_shrinking_object(store: FileStore, root: Path) -> None:
     size = len(await anext(reader))
     os.truncate(root / "a", size + 10)
     with pytest.raises(StorageError, match="shrank") as caught:
-        async for chunk in reader:
-            size += len(chunk)
+        await rest(reader)
     assert caught.value.key == "a"
 
 
@@ -519,7 +524,7 @@ async def test_replaced_while_read(store: FileStore) -> None:
     got = await anext(reader)
     await store.put("a", b"2" * (4 << 20))
     await store.delete(["a"])
-    got += b"".join([chunk async for chunk in reader])
+    got += await rest(reader)
     assert got == b"1" * (4 << 20)
 
 
@@ -578,7 +583,7 @@ async def test_failed_delete(store: FileStore, monkeypatch: pytest.MonkeyPatch) 
 
 def modes(root: Path) -> tuple[set[int], set[int]]:
     """The modes of the directories and of the files below and including `root`."""
-    dirs, files = {os.stat(root).st_mode & 0o7777}, set()
+    dirs, files = {os.stat(root).st_mode & 0o7777}, set[int]()
     for path in root.rglob("*"):
         (dirs if path.is_dir() else files).add(os.stat(path).st_mode & 0o7777)
     return dirs, files
