@@ -129,7 +129,6 @@ class Server:
         outcome = Outcome()
         for entry in self.entries:
             for replica in entry.replicas:
-                await replica.stop()
                 outcome.missing[f"{entry.db.path}({replica.name})"] = "no time was left"
         try:
             async with asyncio.timeout(self.shutdown_timeout or None):
@@ -163,6 +162,7 @@ class Server:
         name = f"{db.path}({replica.name})"
 
         async def upload() -> None:
+            await replica.stop()  # its own loop, so that the two do not upload at the same time
             try:
                 await replica.sync()
             except NoGenerationError:
