@@ -50,7 +50,8 @@ def run(parsed: Parsed) -> int:
             logger.info("litestream %s", VERSION)
             for warning in config.warnings:
                 logger.warning("%s", warning)
-            outcome = asyncio.run(_serve(config, signals, parent, logger))
+            addr = parsed.text("addr") if parsed.given("addr") else config.addr or ""
+            outcome = asyncio.run(_serve(config, addr, signals, parent, logger))
         except LitestreamError as e:
             parent.failed(str(e))
             raise
@@ -80,13 +81,15 @@ def _from_arguments(parsed: Parsed) -> Config:
     return Config.for_command_line(parsed.args[0], list(parsed.args[1:]))
 
 
-async def _serve(config: Config, signals: StopSignals, parent: ParentLink, logger: logging.Logger) -> Outcome:
+async def _serve(
+    config: Config, addr: str, signals: StopSignals, parent: ParentLink, logger: logging.Logger
+) -> Outcome:
     from litestream.daemon.build import build
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     signals.on_stop(lambda: loop.call_soon_threadsafe(stop.set))
     parent.watch(loop, stop.set)
-    async with build(config, logger) as server:
+    async with build(config, logger, addr=addr) as server:
         return await server.run(stop, parent.ready)
 
 

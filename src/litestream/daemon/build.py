@@ -1,8 +1,9 @@
-"""From a configuration to a server: the objects that replicate, wired up."""
+"""From a configuration to a server: the objects that replicate, wired up, and what they tell of themselves."""
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,15 +15,25 @@ from litestream.daemon.logs import quoted
 from litestream.daemon.server import Entry, Server
 from litestream.daemon.watcher import Watcher
 from litestream.db.db import DB
+from litestream.metrics import DEFAULT, Metrics
 from litestream.replica import Replica
 
 
 @asynccontextmanager
-async def build(config: Config, logger: logging.Logger) -> AsyncIterator[Server]:
-    """A server for everything in the configuration, nothing of it opened yet. Runs on the current event loop."""
+async def build(config: Config, logger: logging.Logger, *, addr: str = "") -> AsyncIterator[Server]:
+    """A server for everything in the configuration, nothing of it opened yet. Runs on the current event loop.
+
+    With `addr`, `/metrics` is served there. Raises `ConfigError` if that address cannot be had.
+    """
     watcher = Watcher()
     watcher.start()
+    web = None
     try:
+        if addr:
+            from litestream.web import serve_metrics
+
+            web = await serve_metrics(addr, DEFAULT)
+            logger.info("serving metrics on %s", web.url)
         entries = [_entry(database, watcher) for database in config.databases]
         yield Server(
             entries,
@@ -31,6 +42,8 @@ async def build(config: Config, logger: logging.Logger) -> AsyncIterator[Server]
             logger=logger,
         )
     finally:
+        if web is not None:
+            await web.close()
         watcher.close()
 
 
@@ -43,6 +56,7 @@ def _entry(config: DatabaseConfig, watcher: Watcher) -> Entry:
         checkpoint_interval=config.checkpoint_interval,
         busy_timeout=config.busy_timeout,
     )
+    _count(db, DEFAULT)
     replicas = [_replica(db, replica) for replica in config.replicas]
     task = DatabaseTask(db, replicas, watcher, sweep_interval=config.monitor_interval)
     return Entry(db, replicas, task.run, [_described(replica) for replica in config.replicas])
@@ -64,3 +78,31 @@ def _described(config: ReplicaConfig) -> str:
     """What the log says of a replica, in the official form."""
     interval = format_duration(config.sync_interval)
     return f"name={quoted(config.label)} type={config.type} path={quoted(config.location)} sync-interval={interval}"
+
+
+def _count(db: DB, metrics: Metrics) -> None:
+    """Have the official metrics of a database brought up to date before each scrape."""
+    path = db.path
+
+    def collect() -> None:
+        stats, pos = db.stats, db.pos()
+        metrics.db_size.labels(db=path).set(_size(db.real_path))
+        metrics.wal_size.labels(db=path).set(_size(db.wal_path))
+        metrics.total_wal_bytes.labels(db=path).set(stats.wal_bytes)
+        metrics.shadow_wal_index.labels(db=path).set(pos.index)
+        metrics.shadow_wal_size.labels(db=path).set(pos.offset)
+        metrics.sync_count.labels(db=path).set(stats.syncs)
+        metrics.sync_error_count.labels(db=path).set(stats.sync_errors)
+        metrics.sync_seconds.labels(db=path).set(stats.sync_seconds)
+        for mode, count in list(stats.checkpoints.items()):
+            metrics.checkpoint_count.labels(db=path, mode=mode).set(count)
+            metrics.checkpoint_seconds.labels(db=path, mode=mode).set(stats.checkpoint_seconds.get(mode, 0.0))
+
+    metrics.before_collect(collect)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
