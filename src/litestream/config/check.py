@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from litestream.config import known_keys
 from litestream.config.document import Document, Mapping, Node, Scalar, Sequence, is_word
@@ -55,7 +55,7 @@ class Checker:
         if root is None or (isinstance(root, Scalar) and root.null):
             return {}
         try:
-            return self._section(root, known_keys.TOP, ())
+            return self._section(root, known_keys.TOP, ()) if self._is_mapping(root, ()) else {}
         except TooMuchError:
             self.problems.append(Problem(root.line, (), "aliases multiply this document beyond what is read"))
             return {}
@@ -74,11 +74,13 @@ class Checker:
             loc = loc[:-1]
         return self.lines[loc]
 
-    def _section(self, node: Node, section: str, loc: Loc) -> dict[str, Any]:
-        self._visit(node)
+    def _is_mapping(self, node: Node, loc: Loc) -> TypeGuard[Mapping]:
         if not isinstance(node, Mapping):
             self._problem(node.line, loc, "must be a section of keys with values")
-            return {}
+        return isinstance(node, Mapping)
+
+    def _section(self, node: Mapping, section: str, loc: Loc) -> dict[str, Any]:
+        self._visit(node)
         table = SECTIONS[section]
         cloud = section == known_keys.REPLICA and _cloud_type(node)
         result: dict[str, Any] = {}
@@ -102,7 +104,7 @@ class Checker:
         if key.section and key.kind is Kind.LIST:
             return self._list(node, key.section, loc)
         if key.section and not (key.name == "retention" and isinstance(node, Scalar)):
-            return self._section(node, key.section, loc)
+            return self._section(node, key.section, loc) if self._is_mapping(node, loc) else None
         if isinstance(node, Scalar):
             return node.text
         self._problem(node.line, loc, f"must be a single value ({key.kind.value})")
@@ -116,10 +118,8 @@ class Checker:
         for number, item in enumerate(node.items):
             place = (*loc, number)
             self.lines[place] = item.line
-            items.append(self._section(item, section, place) if isinstance(item, Mapping) else None)
-            if not isinstance(item, Mapping):
-                self._visit(item)
-                self._problem(item.line, place, "must be a section of keys with values")
+            self._visit(item)
+            items.append(self._section(item, section, place) if self._is_mapping(item, place) else None)
         return items
 
     def _answer(self, key: Key, value: Node, section: str, loc: Loc) -> None:

@@ -303,12 +303,13 @@ def suggestion(name: str, section: str) -> str:
     import difflib
 
     plain = name.strip().lower().replace("_", "-")
-    close = difflib.get_close_matches(plain, SECTIONS[section], n=1, cutoff=0.75)
+    here = SECTIONS[section]
+    homes = [other for other, keys in SECTIONS.items() if plain in keys]
+    if homes and plain not in here:
+        return f" (it belongs to {' or '.join(homes)})"
+    close = difflib.get_close_matches(plain, here, n=1, cutoff=0.75)
     if close:
         return f' (did you mean "{close[0]}"?)'
-    homes = [other for other, keys in SECTIONS.items() if plain in keys]
-    if homes:
-        return f" (it belongs to {' or '.join(homes)})"
     every = {key: other for other, keys in SECTIONS.items() for key in keys}
     close = difflib.get_close_matches(plain, every, n=1, cutoff=0.8)
     return f' (did you mean "{close[0]}" of {every[close[0]]}?)' if close else ""

@@ -260,8 +260,8 @@ class _Builder:
         """The rules between entries, for those that are right in themselves."""
         pairs = [(entry.loc, entry.database) for entry in entries if entry.database is not None]
         places = [entry.replicas for entry in entries if entry.database is not None]
-        for loc, text in problems_between(pairs, places):
-            self._problem(loc, text)
+        for loc, text, with_values in problems_between(pairs, places):
+            self._problem(loc, text if self._is_hidden(with_values) else with_values)
 
     def _validate(self, model: type[M], raw: dict[str, Any], loc: Loc) -> M | None:
         try:

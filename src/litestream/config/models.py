@@ -139,7 +139,11 @@ class LoggingConfig(_Model):
     """`logging:`. The flag `-log-level` and the variable LOG_LEVEL are the caller's to apply."""
 
     level: Annotated[Literal["trace", "debug", "info", "warn", "error"], BeforeValidator(_level)] = "info"
-    type: Annotated[Literal["text", "json"], BeforeValidator(_log_type)] = "text"
+    type: Annotated[
+        Literal["text", "json"],
+        BeforeValidator(_log_type),
+        WithJsonSchema({"enum": ["text", "json", "pretty"]}),  # the loader takes pretty as text
+    ] = "text"
     stderr: Flag = False
 
 
@@ -231,7 +235,7 @@ class Config(_Model):
     def _consistent(self) -> Config:
         entries = [(("dbs", number), database) for number, database in enumerate(self.databases)]
         problems = [f"{display(loc)}: {NO_REPLICA}" for loc, database in entries if not database.replicas]
-        problems += [f"{display(loc)}: {text}" for loc, text in problems_between(entries)]
+        problems += [f"{display(loc)}: {text}" for loc, _, text in problems_between(entries)]
         if problems:
             raise ValueError("; ".join(problems))
         return self

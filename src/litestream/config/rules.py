@@ -20,8 +20,8 @@ NO_REPLICA = "must specify replica for database"
 
 def problems_between(
     databases: Sequence[tuple[Loc, DatabaseConfig]], replica_locs: Sequence[Sequence[Loc]] | None = None
-) -> Iterator[tuple[Loc, str]]:
-    """Every contradiction, with the place of the later of two that do not go together.
+) -> Iterator[tuple[Loc, str, str]]:
+    """Every contradiction: the place of the later of two that do not go together, a text, and a text with the values.
 
     Two databases must not be one file, nor share local state; two replicas must not share a directory: each would
     overwrite the other. `replica_locs` has the places of each database's replicas where they differ from the usual.
@@ -33,34 +33,38 @@ def problems_between(
         for identity in _identities(database.path):
             other = files.setdefault(identity, loc)
             if other != loc:
-                yield (*loc, "path"), f"the same database as {display(other)}: {shown(database.path)}"
+                text = f"the same database as {display(other)}"
+                yield (*loc, "path"), text, f"{text}: {shown(database.path)}"
                 break
         state = os.path.realpath(database.meta_path or default_meta_path(database.path))
         first = states.setdefault(state, database.path)
         if first != database.path:
             both = f"{shown(first)} and {shown(database.path)}"
             text = f"meta-path collision: databases {both} would share meta-path {shown(state)}"
-            yield (*loc, "meta-path"), text
+            yield (*loc, "meta-path"), "meta-path collision with another database", text
         locs = replica_locs[number] if replica_locs else [(*loc, "replicas", i) for i in range(len(database.replicas))]
         yield from _replica_problems(database, locs, directories)
 
 
 def _replica_problems(
     database: DatabaseConfig, locs: Sequence[Loc], directories: dict[str, Loc]
-) -> Iterator[tuple[Loc, str]]:
+) -> Iterator[tuple[Loc, str, str]]:
     names: set[str] = set()
     own = {os.path.realpath(database.path), os.path.realpath(database.meta_path or default_meta_path(database.path))}
     for replica, place in zip(database.replicas, locs, strict=True):
         if replica.label in names:
             hint = "" if replica.name else ": give each replica a name"
-            yield (*place, "name"), f'duplicate replica name: "{shown(replica.label)}"{hint}'
+            text = f'duplicate replica name: "{shown(replica.label)}"{hint}'
+            yield (*place, "name"), "duplicate replica name", text
         names.add(replica.label)
         directory = os.path.realpath(replica.path)
         if directory in own:
-            yield place, "the replica's path is the database itself, or its local state"
+            text = "the replica's path is the database itself, or its local state"
+            yield place, text, text
         other = directories.setdefault(directory, place)
         if other != place:
-            yield place, f"the same directory as {display(other)}: each replica needs one of its own"
+            text = f"the same directory as {display(other)}: each replica needs one of its own"
+            yield place, text, text
 
 
 def _identities(path: str) -> Iterator[object]:
