@@ -121,7 +121,7 @@ async def test_small_objects_need_no_thread(store: FileStore, monkeypatch: pytes
     await store.put("large", b"x" * (INLINE + 1))
     await read(store, "large")
     await store.list("")
-    assert ran == ["write", "publish", "pread", "_scan"]
+    assert ran == ["write", "publish", "pread", "scan"]
 
 
 async def test_slow_disk_leaves_the_loop(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -576,6 +576,52 @@ async def test_failed_delete(store: FileStore, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(StorageError, match="cannot delete a/b: Operation not permitted") as caught:
         await store.delete(["a/b"])
     assert (caught.value.key, caught.value.permanent) == ("a/b", True)
+
+
+async def test_object_that_comes_and_goes(store: FileStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object that is deleted before it can be compared is tried again, but not for ever."""
+    link, gone = os.link, [2]
+
+    def taken(source: str, target: str) -> None:
+        if gone[0]:
+            gone[0] -= 1
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", taken)
+    await store.put("a", b"x", create_only=True)
+    gone[0] = 1000
+    with pytest.raises(StorageError, match="comes and goes"):
+        await store.put("b", b"x", create_only=True)
+    assert await keys(store) == ["a"]
+
+
+async def test_directory_that_never_stays(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that is gone again each time it was made ends in an error, not in a loop."""
+    prepare = store._prepare
+
+    def pruned(directory: str) -> None:
+        prepare(directory)
+        os.rmdir(directory)
+
+    monkeypatch.setattr(store, "_prepare", pruned)
+    with pytest.raises(StorageError, match="No such file or directory"):
+        await store.put("a/b", b"")
+
+
+async def test_closed_directory_above_the_root(store: FileStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory above an existing root need not be readable."""
+    root.mkdir()
+    original = os.open
+
+    def closed(path: str, flags: int, mode: int = 0o777) -> int:
+        if Path(path) == root.parent:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return original(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", closed)
+    await store.put("a/b", b"")
+    assert await keys(store) == ["a/b"]
 
 
 # -- modes ------------------------------------------------------------------------------------------------------

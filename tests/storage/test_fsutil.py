@@ -163,6 +163,30 @@ def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert os.listdir(tmp_path) == ["f"]
 
 
+def test_file_system_without_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where modes cannot be changed a file keeps the narrow one."""
+
+    def fchmod(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchmod", fchmod)
+    write_atomic(tmp_path / "f", b"1", mode=0o644)
+    assert os.stat(tmp_path / "f").st_mode & 0o777 == 0o600
+
+
+def test_not_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `durable` a file is whole under its name, and nothing was flushed."""
+
+    def fsync(_: int) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with AtomicFile(tmp_path / "f") as file:
+        file.write(b"123")
+        assert file.publish(durable=False).st_size == 3
+    assert os.listdir(tmp_path) == ["f"]
+
+
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
 def test_directory_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     """File systems that have no fsync for directories are accepted; a failing one is not."""

@@ -23,12 +23,12 @@ from litestream.fsutil import (
     Owner,
     StrPath,
     fsync_dir,
-    is_temp_name,
     make_dirs,
     remove_stale_temps,
 )
-from litestream.storage.keys import check_key, check_prefix, is_key
+from litestream.storage.keys import check_key, check_prefix
 from litestream.storage.protocol import ObjectInfo
+from litestream.storage.tree import scan
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ class FileStore:
     async def list(self, prefix: str) -> list[ObjectInfo]:
         check_prefix(prefix)
         with self._lane() as run, self._errors("list", prefix):
-            return await run(_scan, self.root, prefix)
+            return await run(scan, self.root, prefix)
 
     async def get(self, key: str, *, start: int = 0) -> AsyncIterator[bytes]:
         path = self._path(key)
@@ -195,15 +195,16 @@ class FileStore:
             raise StorageError(text, key=key, permanent=e.errno in _PERMANENT) from e
 
     def _create(self, path: str) -> AtomicFile:
-        for retry in (True, True, True, False):  # a directory may be pruned between being made and being used
+        attempts = 4
+        while True:
             try:
                 self._prepare(os.path.dirname(path))
                 return AtomicFile(path, mode=self._file_mode, owner=self._owner)
-            except FileNotFoundError:
-                if not retry:
+            except FileNotFoundError:  # pruned between being made ready and being used
+                attempts -= 1
+                if not attempts:
                     raise
                 self._ready.clear()
-        raise AssertionError("unreachable")
 
     def _prepare(self, directory: str) -> None:
         """Make sure that a directory exists, durably, and holds no leftovers; once for each."""
@@ -334,52 +335,6 @@ def _open_object(path: str, key: str) -> tuple[int, int]:
         os.close(fd)
         raise ObjectNotFoundError(key)
     return fd, status.st_size
-
-
-def _scan(root: str, prefix: str) -> list[ObjectInfo]:
-    found: list[ObjectInfo] = []
-    try:
-        _walk(os.path.join(root, prefix), prefix, (), found)
-    except (FileNotFoundError, NotADirectoryError):
-        _check_root(root)  # nothing of that prefix; but a root that is a file is no empty replica
-    found.sort(key=lambda info: info.key)
-    return found
-
-
-def _check_root(root: str) -> None:
-    try:
-        status = os.stat(root)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISDIR(status.st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-
-
-def _walk(directory: str, prefix: str, above: tuple[tuple[int, int], ...], found: list[ObjectInfo]) -> None:
-    status = os.stat(directory)
-    identity = (status.st_dev, status.st_ino)
-    if identity in above:
-        return  # a symbolic link that leads back up
-    below = []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if is_temp_name(entry.name) or not is_key(prefix + entry.name):
-                continue
-            try:
-                status = entry.stat()
-            except OSError as e:
-                if e.errno in {errno.ENOENT, errno.ELOOP, errno.ENOTDIR}:
-                    continue  # deleted meanwhile, or a link to nowhere
-                raise
-            if stat.S_ISDIR(status.st_mode):
-                below.append(entry.name)
-            elif stat.S_ISREG(status.st_mode):
-                found.append(ObjectInfo(prefix + entry.name, status.st_size, status.st_mtime))
-    for name in below:
-        try:
-            _walk(os.path.join(directory, name), f"{prefix}{name}/", (*above, identity), found)
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # deleted meanwhile
 
 
 async def _pieces(data: bytes) -> AsyncGenerator[bytes, None]:
