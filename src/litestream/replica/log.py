@@ -1,0 +1,76 @@
+"""Log lines and errors as the seed words them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from litestream.errors import LitestreamError
+
+REPEAT_AFTER = 30.0
+"""Seconds for which an error that stays the same is not logged again."""
+
+
+class ReplicaLogger(logging.LoggerAdapter[logging.Logger]):
+    """Puts `DB(NAME): ` before each message, and `db` and `replica` among its fields (`extra={"fields": …}`)."""
+
+    def __init__(self, logger: logging.Logger, path: str | None, name: str) -> None:
+        super().__init__(logger, {})
+        self._prefix = f"{path}({name}): " if path is not None else f"{name}: "
+        self._fields: dict[str, object] = {"replica": name} if path is None else {"db": path, "replica": name}
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ANN401 - as in logging
+        if not self.isEnabledFor(level):
+            return
+        extra: Mapping[str, Any] = kwargs.pop("extra", None) or {}
+        fields = {**self._fields, **extra.get("fields", {})}
+        # Formatted here, because the prefix is no format string: a path may hold %.
+        text = self._prefix + (str(msg) % args if args else str(msg))
+        self.logger.log(level, text, extra={**extra, "fields": fields}, **kwargs)
+
+
+class ErrorLog:
+    """Logs the errors of one loop: each at once, but one that stays the same every 30 s only, with a count."""
+
+    def __init__(
+        self,
+        logger: logging.LoggerAdapter[logging.Logger],
+        what: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._logger = logger
+        self._what = what
+        self._clock = clock
+        self._text = ""
+        self._at = 0.0
+        self._held = 0
+
+    def failed(self, error: Exception) -> None:
+        """`monitor error: E`. What is no error of ours or of the system is logged with its traceback."""
+        text, now = str(error) or type(error).__name__, self._clock()
+        if text == self._text and now - self._at < REPEAT_AFTER:
+            self._held += 1
+            return
+        fields = {"repeated": self._held} if text == self._text and self._held else {}
+        expected = isinstance(error, LitestreamError | OSError)
+        self._logger.error(
+            "%s error: %s", self._what, text, extra={"fields": fields}, exc_info=None if expected else error
+        )
+        self._text, self._at, self._held = text, now, 0
+
+    def succeeded(self) -> None:
+        """The next error is a new one."""
+        self._text, self._held = "", 0
+
+
+@contextlib.contextmanager
+def prefixed(prefix: str) -> Iterator[None]:
+    """Put `prefix` before the text of an error of ours, which stays the error that it is."""
+    try:
+        yield
+    except LitestreamError as error:
+        error.args = (f"{prefix}{error}",)
+        raise

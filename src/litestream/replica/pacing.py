@@ -1,0 +1,42 @@
+"""When to try again after an error."""
+
+from __future__ import annotations
+
+import random
+
+FIRST = 0.25
+"""Seconds before the first retry: a lock, a full queue or a restarted server may be over by then."""
+
+LONGEST = 60.0
+"""Seconds between tries at a store that stays down."""
+
+LONGEST_LOCAL = 5.0
+"""The same for a local one: a disk that is full or fails can be asked often, and is wanted back soon."""
+
+_LOCAL = frozenset({"file", "memory"})
+
+
+class Backoff:
+    """Waiting times that double up to a bound, each shortened by up to a quarter at random.
+
+    The chance keeps many replicas from asking a server that comes back all at once.
+    """
+
+    def __init__(self, longest: float, first: float = FIRST) -> None:
+        self.first = min(first, longest)
+        self.longest = longest
+        self._next = self.first
+
+    @classmethod
+    def for_store(cls, kind: str) -> Backoff:
+        """What fits a store of this type."""
+        return cls(LONGEST_LOCAL if kind in _LOCAL else LONGEST)
+
+    def next(self) -> float:
+        """Seconds to wait now."""
+        delay, self._next = self._next, min(2 * self._next, self.longest)
+        return delay * random.uniform(0.75, 1.0)  # noqa: S311 spreading load, not a secret
+
+    def reset(self) -> None:
+        """It worked: the next error begins anew."""
+        self._next = self.first

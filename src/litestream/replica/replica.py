@@ -1,0 +1,375 @@
+"""One replica of one database: WAL segments and snapshots go up, old ones go away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Coroutine
+
+from litestream.client import Overview, ReplicaClient
+from litestream.core.position import Pos, SnapshotInfo
+from litestream.errors import (
+    GenerationChangedError,
+    NoGenerationError,
+    NoSnapshotsError,
+    PositionError,
+    ReplicaError,
+    StorageError,
+)
+from litestream.metrics import DEFAULT, Metrics
+from litestream.replica.bounds import bounds_of
+from litestream.replica.log import ReplicaLogger, prefixed
+from litestream.replica.loops import Monitor, retain, take_snapshots
+from litestream.replica.retention import enforce_retention
+from litestream.replica.snapshot import SnapshotStream, to_the_end
+from litestream.replica.source import WALSource
+from litestream.replica.upload import Uploader, find_end, no_snapshot
+
+_CHANGED = "generation changed during snapshot, exiting sync"
+
+
+class Replica:
+    """A database's replica in one store. Belongs to the event loop on which it is used.
+
+    Args:
+        db: the database; None to look at what the store holds only.
+        client: the store; closed with this.
+        name: for log lines, metrics and commands; the client's type by default.
+        sync_interval: seconds; between two uploads of WAL lie at least so many.
+        snapshot_interval: seconds between snapshots; 0: only when one is needed.
+        retention: seconds for which snapshots, and what follows them, are kept; 0: for ever.
+        retention_check_interval: seconds between looks at what may be deleted; never more than `retention`.
+        validation_interval: kept for configurations of the official program; without effect, as at the seed.
+        monitor_enabled: whether `start` starts anything.
+
+    Nothing here holds up another replica of the database, or the application.
+    """
+
+    def __init__(
+        self,
+        db: WALSource | None,
+        client: ReplicaClient,
+        *,
+        name: str = "",
+        sync_interval: float = 1.0,
+        snapshot_interval: float = 0.0,
+        retention: float = 86400.0,
+        retention_check_interval: float = 3600.0,
+        validation_interval: float = 0.0,
+        monitor_enabled: bool = True,
+        logger: logging.Logger | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._db = db
+        self._client = client
+        self._name = name
+        self.sync_interval = sync_interval
+        self.snapshot_interval = snapshot_interval
+        self.retention = retention
+        self.retention_check_interval = retention_check_interval
+        self.validation_interval = validation_interval
+        self.monitor_enabled = monitor_enabled
+        self.logger = ReplicaLogger(
+            logger or logging.getLogger("litestream.replica"), db.path if db is not None else None, self.name
+        )
+        self._sync_lock = asyncio.Lock()
+        self._wal_lock = asyncio.Lock()
+        self._snapshot_lock = asyncio.Lock()
+        self._indexes: tuple[str, set[int]] = ("", set())  # a generation, and its snapshots on this replica
+        self._monitor: Monitor | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        metrics = metrics or DEFAULT
+        self._uploader: Uploader | None = None
+        if db is not None:
+            self._uploader = Uploader(db, client, self.name, self.logger, metrics)
+            self._snapshot_total = metrics.replica_snapshot_total.labels(db=db.path, name=self.name)
+
+    @property
+    def name(self) -> str:
+        """The name it was given, or the client's type."""
+        return self._name or self._client.type
+
+    @property
+    def db(self) -> WALSource | None:
+        return self._db
+
+    @property
+    def client(self) -> ReplicaClient:
+        return self._client
+
+    @property
+    def pos(self) -> Pos:
+        """What the replica has; the zero position while that is not known (at first, and after an error)."""
+        return self._uploader.pos if self._uploader is not None else Pos()
+
+    @property
+    def error(self) -> Exception | None:
+        """Why uploading fails at present; None while it works or is not running."""
+        return self._monitor.error if self._monitor is not None else None
+
+    def due_at(self) -> float:
+        """The monotonic time from which a change may be uploaded: earlier copying gains nothing."""
+        if self._monitor is None or self._uploader is None:
+            return math.inf
+        return max(self._uploader.uploaded_at + self.sync_interval, self._monitor.retry_at)
+
+    # -- running
+
+    async def start(self) -> None:
+        """Begin to follow the database, to delete what is old, and to take snapshots. First stops what runs."""
+        if not self.monitor_enabled:
+            return
+        await self.stop()
+        db, _ = self._database()
+        if self.pos.is_zero:
+            db.acknowledge(self.name, Pos())
+        self._monitor = Monitor(self, db)
+        loops: list[Coroutine[None, None, None]] = [self._monitor.run()]
+        if self.retention > 0 and self.retention_check_interval > 0:
+            loops.append(retain(self))
+        if self.snapshot_interval > 0:
+            loops.append(take_snapshots(self))
+        self._tasks = [asyncio.create_task(loop, name=f"{db.path}({self.name})") for loop in loops]
+
+    async def stop(self) -> None:
+        """Cancel what runs and wait for its end. An object that is being written is given up, never half stored."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._monitor = None
+
+    async def close(self) -> None:
+        """Stop, and close the client."""
+        await self.stop()
+        await self._client.close()
+
+    # -- uploading
+
+    async def sync(self) -> None:
+        """Upload everything copied from the WAL by now, after a snapshot if the generation has none.
+
+        Raises `NoGenerationError` while the database has no generation. After any error the position is unknown; the
+        next sync works it out from the replica.
+        """
+        db, uploader = self._database()
+        try:
+            async with self._sync_lock:
+                generation = db.pos().generation
+                if not generation:
+                    raise NoGenerationError("no generation, waiting for data")
+                await self._ensure_snapshot(generation)
+                await self._send(generation)
+        except BaseException:
+            self._forget(uploader)
+            raise
+
+    async def calc_pos(self, generation: str) -> Pos:
+        """The end of what the replica has of a generation, asked from the store; `pos` stays as it is.
+
+        Raises `NoSnapshotsError` if it has no snapshot.
+        """
+        snapshots = await self._client.snapshots(generation)
+        if not snapshots:
+            raise no_snapshot(generation)
+        pos, _ = await find_end(self._client, generation, snapshots[-1].index)
+        return pos
+
+    async def _send(self, generation: str, first: Pos | None = None) -> None:
+        """Upload WAL, if that is still the database's generation. `first`: beginning of the first snapshot's index."""
+        _, uploader = self._database()
+        async with self._wal_lock:
+            try:
+                if uploader.pos.generation != generation:
+                    with prefixed("cannot determine replica position: "):
+                        await self._locate(uploader, generation, first)
+                await uploader.send()
+            except BaseException:
+                uploader.forget()
+                raise
+
+    async def _locate(self, uploader: Uploader, generation: str, first: Pos | None) -> None:
+        indexes = await self._known_indexes(generation)
+        if indexes:
+            await uploader.locate(generation, max(indexes))
+        elif first is not None:
+            await uploader.locate_first(first)
+        else:
+            raise no_snapshot(generation)
+
+    def _forget(self, uploader: Uploader) -> None:
+        """Something failed: what the replica holds is asked anew."""
+        uploader.forget()
+        self._indexes = ("", set())
+
+    # -- snapshots
+
+    async def snapshots(self) -> list[SnapshotInfo]:
+        """All snapshots of the replica, sorted by generation and index."""
+        return [snapshot for view in (await self._client.overview()).values() for snapshot in view.snapshots]
+
+    async def snapshot(self) -> SnapshotInfo:
+        """Copy the database now. Writers are not held up, nor is the upload of WAL.
+
+        The snapshot is published only after all WAL that belongs to it. One of the same index is replaced.
+        """
+        self._database()
+        async with self._snapshot_lock:
+            return await self._snapshot()
+
+    async def snapshot_if_new(self) -> SnapshotInfo | None:
+        """The same, unless the database's index has a snapshot: another one would save no restore any work, and
+        would take the states before it away.
+        """
+        db, _ = self._database()
+        async with self._snapshot_lock:
+            pos = db.pos()
+            if pos.is_zero:
+                raise NoGenerationError
+            if pos.index in await self._known_indexes(pos.generation):
+                return None
+            return await self._snapshot()
+
+    async def _ensure_snapshot(self, generation: str) -> None:
+        if await self._known_indexes(generation):
+            return
+        async with self._snapshot_lock:
+            if await self._known_indexes(generation):  # the snapshotter was faster
+                return
+            try:
+                info = await self._snapshot()
+            except GenerationChangedError as error:
+                raise GenerationChangedError(_CHANGED) from error
+            if info.generation != generation:
+                raise GenerationChangedError(_CHANGED)
+
+    async def _known_indexes(self, generation: str) -> set[int]:
+        """Indexes of the snapshots of the database's generation, listed once and then kept."""
+        if self._indexes[0] != generation:
+            self._remember(generation, {info.index for info in await self._client.snapshots(generation)})
+        return self._indexes[1]
+
+    def _remember(self, generation: str, indexes: set[int]) -> None:
+        self._indexes = (generation, indexes)
+        self._snapshot_total.set(len(indexes))
+
+    async def _snapshot(self) -> SnapshotInfo:
+        """Write a snapshot; `_snapshot_lock` is held."""
+        db, _ = self._database()
+        if db.pos().is_zero:
+            raise NoGenerationError
+        started = time.monotonic()
+        stream = SnapshotStream(db)
+        try:
+            source = await db.call(stream.open)
+            pos = source.pos
+            await self._send(pos.generation, pos)
+            info = await self._client.write_snapshot(pos.generation, pos.index, self._body(db, stream, pos))
+        finally:
+            await to_the_end(db.call(stream.close))
+        self._remember(pos.generation, {*await self._known_indexes(pos.generation), pos.index})
+        fields = {"generation": pos.generation, "index": pos.index, "sz": info.size}
+        fields["elapsed"] = round(time.monotonic() - started, 6)
+        self.logger.info("snapshot written %s/%08x", pos.generation, pos.index, extra={"fields": fields})
+        return info
+
+    async def _body(self, db: WALSource, stream: SnapshotStream, pos: Pos) -> AsyncIterator[bytes]:
+        """The object's bytes. Its stamp comes only when all WAL up to `required` is stored."""
+        sent_at = time.monotonic()
+        while (data := await db.call(stream.read)) is not None:
+            if data:
+                yield data
+            if time.monotonic() - sent_at >= self.sync_interval:
+                # A long copy must not pile up the WAL behind it, the first of a generation included.
+                await self._send_meanwhile(pos)
+                sent_at = time.monotonic()
+        end, stamp = await db.call(stream.finish)
+        yield end
+        await self._reach(Pos(pos.generation, *stamp.required), pos)
+        yield stream.seal(stamp)
+
+    async def _send_meanwhile(self, start: Pos) -> None:
+        try:
+            await self._send(start.generation, start)
+        except StorageError as error:
+            # Not lost and not unsaid: the monitor meets it too, and the snapshot is not published without that WAL.
+            self.logger.debug("wal not uploaded during snapshot: %s", error)
+
+    async def _reach(self, required: Pos, start: Pos) -> None:
+        await self._send(required.generation, start)
+        pos = self.pos
+        if pos.generation != required.generation:
+            raise GenerationChangedError("generation changed during snapshot")
+        if pos < required:
+            raise PositionError(f"snapshot needs WAL that is not there: replica={pos} required={required}")
+
+    # -- what is there
+
+    async def generation_created_at(self, generation: str) -> float | None:
+        """Unix seconds of a generation's oldest snapshot; None if it has none."""
+        bounds = bounds_of(await self._client.snapshots(generation))
+        return bounds[0] if bounds is not None else None
+
+    async def snapshot_index_at(self, generation: str, timestamp: float | None = None) -> int:
+        """The index of the newest snapshot stored at or before `timestamp` (Unix seconds; None: of all).
+
+        Raises `NoSnapshotsError`.
+        """
+        found = [
+            (info.created_at, info.index)
+            for info in await self._client.snapshots(generation)
+            if timestamp is None or info.created_at <= timestamp
+        ]
+        if not found:
+            raise NoSnapshotsError
+        return max(found)[1]
+
+    # -- what goes away
+
+    async def enforce_retention(self, now: float | None = None) -> None:
+        """Delete what is older than the retention, never what a kept snapshot needs; first take a snapshot if none
+        is young enough. `now` is in Unix seconds.
+        """
+        async with self._snapshot_lock:
+            left = await enforce_retention(
+                self._client,
+                self._overview,
+                self._snapshot,
+                self.logger,
+                now=time.time() if now is None else now,
+                retention=self.retention,
+                current=self._db.pos().generation if self._db is not None else "",
+            )
+            if self._indexes[0]:
+                self._remember(self._indexes[0], {index for name, index in left if name == self._indexes[0]})
+
+    async def _overview(self) -> Overview:
+        """What is there, compared with what is kept in memory.
+
+        If the last object stored or a snapshot is gone, somebody else deleted from this replica: position and
+        snapshots are then asked anew, so that a snapshot with all of its WAL follows.
+        """
+        generation, indexes = self._indexes
+        newest = self._uploader.newest if self._uploader is not None else Pos()
+        overview = await self._client.overview()
+        if self._uploader is None or not generation or self._indexes != (generation, indexes):
+            return overview
+        view = overview.get(generation)
+        there = {snapshot.index for snapshot in view.snapshots} if view is not None else set()
+        gone = not newest.is_zero and (view is None or all(segment.pos != newest for segment in view.segments))
+        if gone or indexes - there:
+            self.logger.warning("objects are gone from the replica, beginning anew")
+            self._forget(self._uploader)
+        return overview
+
+    # -- inside
+
+    def _database(self) -> tuple[WALSource, Uploader]:
+        if self._db is None or self._uploader is None:
+            raise ReplicaError("no database available")
+        return self._db, self._uploader
+
+    def __repr__(self) -> str:
+        return f"Replica({self.name!r}, {self._client.store.url!r})"

@@ -1,0 +1,179 @@
+"""Bringing one replica up to the database's position: where it stands, and the segments that it lacks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from litestream.client import ReplicaClient
+from litestream.core.position import Pos, WALSegmentInfo
+from litestream.core.stamp import Stamp
+from litestream.errors import (
+    CorruptObjectError,
+    FormatError,
+    GenerationChangedError,
+    NoSnapshotsError,
+    ObjectExistsError,
+    PositionError,
+)
+from litestream.metrics import Metrics
+from litestream.replica.batch import batches, check_first, check_object, end_of, pending, skipped
+from litestream.replica.log import ReplicaLogger, prefixed
+from litestream.replica.source import WALSource
+from litestream.streams import ObjectReader, join_segments
+
+INLINE_LIMIT = 256 * 1024
+"""Bytes that are read and joined on the event loop itself: cheaper than a change of threads, and not behind others."""
+
+
+class Uploader:
+    """One replica's position in one generation, and the WAL upload that moves it. The caller serialises.
+
+    Attributes:
+        pos: what the replica has; the zero position while that is not known.
+        newest: name of the last object stored by this; the zero position if there was none since `forget`.
+        uploaded_at: monotonic time at which the last upload began.
+    """
+
+    def __init__(
+        self,
+        db: WALSource,
+        client: ReplicaClient,
+        name: str,
+        logger: ReplicaLogger,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.pos = Pos()
+        self.newest = Pos()
+        self.uploaded_at = float("-inf")
+        self._db = db
+        self._client = client
+        self._name = name
+        self._logger = logger
+        self._clock = clock
+        self._tail: Stamp | None = None
+        labels = {"db": db.path, "name": name}
+        self._bytes = metrics.replica_wal_bytes.labels(**labels)
+        self._index = metrics.replica_wal_index.labels(**labels)
+        self._offset = metrics.replica_wal_offset.labels(**labels)
+
+    def forget(self) -> None:
+        """Something failed: what the replica has must be asked anew."""
+        self.pos = self.newest = Pos()
+        self._tail = None
+
+    async def locate(self, generation: str, newest_snapshot: int) -> None:
+        """Find out what the replica has of a generation with this newest snapshot."""
+        try:
+            pos, tail = await find_end(self._client, generation, newest_snapshot)
+        except FormatError as error:
+            self._db.new_generation(f"the replica cannot be continued: {error}")
+            raise
+        self._move(pos, tail)
+
+    async def locate_first(self, start: Pos) -> None:
+        """The same for a generation without a snapshot, whose first one is of index `start.index`.
+
+        What a killed run uploaded before its snapshot counts if it is that index from its beginning, at least.
+        """
+        segments = await self._client.wal_segments(start.generation)
+        if any((segment.index, segment.offset) == (start.index, 0) for segment in segments):
+            await self.locate(start.generation, start.index)
+        else:
+            self._move(Pos(start.generation, start.index, 0), None)
+
+    async def send(self) -> None:
+        """Upload everything that the database has, in its own generation, and the replica lacks.
+
+        Does nothing if the database is in another generation by now. Raises `PositionError`, `CorruptObjectError`
+        or what the store raises; what was stored before is kept in `pos`.
+        """
+        at, tail = self.pos, self._tail  # `forget` may come in between
+        there = self._db.pos()
+        if there.generation != at.generation:
+            return
+        try:
+            segments = pending(self._db.wal_segments(at.generation), at)
+            if at > there or (at < there and not segments):
+                raise skipped(at, there)
+            for batch in batches(segments):
+                with prefixed(f"write index segments: index={batch[0].index} err="):
+                    at, tail = await self._write(at, tail, batch)
+                self._move(at, tail)
+        except GenerationChangedError:
+            pass  # what was not sent is of a generation that is over; the next sync begins the new one
+        except (PositionError, CorruptObjectError, ObjectExistsError) as error:
+            # Trying again cannot help: what is there and what is here are two histories. The old one stays restorable.
+            if self._db.pos().generation == at.generation:
+                self._db.new_generation(f"the replica {self._name} cannot be continued: {error}")
+            raise
+
+    async def _write(self, at: Pos, tail: Stamp | None, batch: Sequence[WALSegmentInfo]) -> tuple[Pos, Stamp]:
+        """Store neighbouring segments of one index as one object behind `at`. Returns where the replica ends then."""
+        started = self._clock()
+        start = batch[0].pos
+        objects, stamps = [], []
+        expected = start
+        for info in batch:
+            with prefixed(f"wal segment: pos={info.pos} err="):
+                if info.pos != expected:
+                    raise PositionError(f"non-contiguous segment: expected={expected} current={info.pos}")
+                body, stamp = await self._read(info)
+            objects.append(body)
+            stamps.append(stamp)
+            expected = end_of(stamp)
+        check_first(at, tail, stamps[0])
+        body = objects[0] if len(objects) == 1 else await self._joined(objects)
+        self.uploaded_at = started
+        stored = await self._client.write_wal_segment(start, body)
+        self.newest = start
+        size = expected.offset - start.offset
+        self._bytes.inc(size)
+        elapsed = round(self._clock() - started, 6)
+        fields = {"position": str(start), "sz": size, "stored": stored.size, "segments": len(batch), "elapsed": elapsed}
+        self._logger.info("wal segment written: %s sz=%d", start, size, extra={"fields": fields})
+        return expected, stamps[-1]
+
+    async def _read(self, info: WALSegmentInfo) -> tuple[bytes, Stamp]:
+        def read() -> tuple[bytes, Stamp]:
+            body = self._db.read_wal_segment(info.pos)
+            return body, check_object(body, info.pos)
+
+        return read() if info.size <= INLINE_LIMIT else await self._db.call(read)
+
+    async def _joined(self, objects: list[bytes]) -> bytes:
+        if sum(map(len, objects)) <= INLINE_LIMIT // 4:  # it may unpack to a multiple of that
+            return join_segments(objects)
+        return await self._db.call(join_segments, objects)
+
+    def _move(self, pos: Pos, tail: Stamp | None) -> None:
+        self.pos, self._tail = pos, tail
+        self._index.set(pos.index)
+        self._offset.set(pos.offset)
+        self._db.acknowledge(self._name, pos)
+
+
+async def find_end(client: ReplicaClient, generation: str, newest_snapshot: int) -> tuple[Pos, Stamp | None]:
+    """Where the replica's newest segment of a generation ends, and its stamp if it has one.
+
+    Without segments that is the beginning of the newest snapshot's index.
+    """
+    segments = await client.wal_segments(generation)
+    if not segments:
+        return Pos(generation, newest_snapshot, 0), None
+    newest = segments[-1]
+    stamp = await client.stamp_of(newest)
+    if stamp is not None:
+        return end_of(stamp), stamp
+    reader = ObjectReader(key=str(newest.pos))
+    async for chunk in client.wal_segment_reader(newest.pos):
+        for _ in reader.feed(chunk):
+            pass
+    reader.finish()
+    return Pos(generation, newest.index, newest.offset + reader.length), None
+
+
+def no_snapshot(generation: str) -> NoSnapshotsError:
+    """There is nothing that WAL could follow."""
+    return NoSnapshotsError(f"no snapshot available: generation={generation}")
