@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from helpers.faultstore import Fault, FaultStore
+from helpers.recorded import history as history
+from helpers.recorded import tiny as tiny
 from helpers.recording import GENERATION, SECOND, Recording, memory_store, replica
 from litestream.client import ReplicaClient
 from litestream.core.layout import SEED, V03

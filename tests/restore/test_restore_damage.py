@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers.recorded import history as history
+from helpers.recorded import tiny as tiny
 from helpers.recording import GENERATION, Recording, memory_store, replica
 from litestream.client import ReplicaClient
 from litestream.core.layout import V03

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import golden
+from helpers.golden import unpack
 from helpers.state import dump_sha256
 from litestream.client import open_client
 from litestream.core.timestamps import parse_rfc3339
@@ -28,7 +28,7 @@ def _integrity(path: Path) -> str:
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_latest_state_is_the_official_one(version: str, tmp_path: Path) -> None:
     """Without limits, the result is what the official restore of that version gives."""
-    replica = golden.unpack(version, tmp_path)
+    replica = unpack(version, tmp_path)
     out = tmp_path / "out.db"
 
     await restore([("file", open_client(str(replica.replica)))], str(out))
@@ -39,7 +39,7 @@ async def test_latest_state_is_the_official_one(version: str, tmp_path: Path) ->
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_every_recorded_mark(version: str, tmp_path: Path) -> None:
     """A timestamp at which the writer was idle gives the rows of that moment."""
-    replica = golden.unpack(version, tmp_path)
+    replica = unpack(version, tmp_path)
     for number, mark in enumerate(replica.marks):
         out = tmp_path / f"{number}.db"
         options = RestoreOptions(timestamp_ns=parse_rfc3339(mark.time), integrity_check="full")
@@ -51,7 +51,7 @@ async def test_every_recorded_mark(version: str, tmp_path: Path) -> None:
 
 async def test_ltx_replica_is_refused_in_a_sentence(tmp_path: Path) -> None:
     """A replica of 0.5 is named as what it is."""
-    replica = golden.unpack("v0.5.16", tmp_path)
+    replica = unpack("v0.5.16", tmp_path)
 
     with pytest.raises(LTXReplicaError, match=r"LTX format of the official Litestream 0\.5"):
         await restore([("file", open_client(str(replica.replica)))], str(tmp_path / "out.db"))

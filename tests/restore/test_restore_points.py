@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.recorded import history as history
 from helpers.recording import GENERATION, Recording, memory_store, replica
 from litestream.client import ReplicaClient
 from litestream.core.layout import LAYOUTS, V03, Layout

@@ -63,7 +63,7 @@ class Segment:
         self._head = WAL_HEADER_SIZE if info.offset == 0 else 0
         self._frame = frame_size(page_size)
         self._directory = directory
-        self._buffer = bytearray()
+        self._buffer: bytes | bytearray = b""
         self._spool: BinaryIO | None = None
         self._spooled = 0
         if info.offset and (info.offset - WAL_HEADER_SIZE) % self._frame:
@@ -73,7 +73,12 @@ class Segment:
 
     def feed(self, data: bytes) -> None:
         """Take more content and verify its whole frames. Raises `CorruptObjectError` at the first that is wrong."""
-        self._buffer += data
+        if not self._buffer:
+            self._buffer = data  # most often all there is: not copied
+        elif isinstance(self._buffer, bytearray):
+            self._buffer += data
+        else:
+            self._buffer = bytearray(self._buffer) + data
         self.length += len(data)
         if self._head and self.length >= WAL_HEADER_SIZE and not self._verified():
             self._take_header()
@@ -126,7 +131,7 @@ class Segment:
 
     def close(self) -> None:
         """Let the content go; everything else stays readable. May be called twice."""
-        self._buffer = bytearray()
+        self._buffer = b""
         if self._spool is not None:
             self._spool.close()
 
@@ -177,5 +182,5 @@ class Segment:
         size = self._verified() - self._spooled
         self._spool.write(memoryview(self._buffer)[:size])
         self._spool.flush()
-        del self._buffer[:size]
+        self._buffer = self._buffer[size:]
         self._spooled += size

@@ -1,4 +1,4 @@
-"""Recordings that several tests of this folder restore from."""
+"""Fixtures: recordings that several tests restore from. A test module imports those that it uses."""
 
 from __future__ import annotations
 
