@@ -100,6 +100,10 @@ class App:
         rows: list[list[Json]] = self.do("sql", sql=sql, params=list(params), name=name)
         return rows
 
+    def script(self, sql: str, *, name: str = "main") -> None:
+        """Run statements that give no rows, each to its end."""
+        self.do("script", sql=sql, name=name)
+
     def one(self, sql: str, *params: Json, name: str = "main") -> Json:
         """The single value of a query."""
         return self.sql(sql, *params, name=name)[0][0]

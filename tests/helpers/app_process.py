@@ -86,6 +86,10 @@ class Application:
         rows = self.connections[name].execute(sql, params).fetchall()
         return [[value.hex() if isinstance(value, bytes) else value for value in row] for row in rows]
 
+    def script(self, sql: str, name: str) -> None:
+        """For statements that work on while they are stepped and give no rows: `sql` would take one step only."""
+        self.connections[name].executescript(sql)
+
     def checkpoint(self, mode: str, wait: float, name: str) -> list[int]:
         connection = self.connections[name]
         before = connection.execute("PRAGMA busy_timeout").fetchone()[0]

@@ -84,13 +84,16 @@ def objects(replica: Path) -> list[Path]:
 
 
 def generations(replica: Path) -> list[str]:
-    """The generations of a file replica, the one that began last in the end."""
-
-    def began(folder: Path) -> int:
-        return min((o.stat().st_mtime_ns for o in objects(folder)), default=0)
-
-    folder = replica / "generations"
-    return [p.name for p in sorted(folder.iterdir(), key=began)] if folder.is_dir() else []
+    """The generations of a file replica that hold an object, the one that began last in the end."""
+    began: dict[str, int] = {}
+    for path in objects(replica):
+        name = path.relative_to(replica).parts[1]
+        try:
+            time_ns = path.stat().st_mtime_ns
+        except FileNotFoundError:
+            continue  # deleted by retention since it was listed
+        began[name] = min(time_ns, began.get(name, time_ns))
+    return sorted(began, key=lambda name: began[name])
 
 
 class Program:

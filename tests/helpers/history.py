@@ -125,7 +125,7 @@ class History:
             self._open().execute("VACUUM")
 
     def incremental_vacuum(self, rnd: random.Random) -> None:
-        self._open().execute(f"PRAGMA incremental_vacuum({rnd.randint(1, 50)})").fetchall()
+        self._open().executescript(f"PRAGMA incremental_vacuum({rnd.randint(1, 50)})")
 
     def checkpoint(self, rnd: random.Random) -> None:
         connection = self._open()

@@ -162,7 +162,7 @@ def test_s05_checkpoint_while_down(rig: Rig, app: App, variant: str, how: str) -
     else:
         daemon.kill()
     size = wal.size(rig.db)
-    n = app.ledger(300, big=200)
+    n = app.ledger(300)
     if variant == "reset and overtaken":
         assert app.checkpoint("PASSIVE")[0] == 0
         n = app.ledger(10)

@@ -136,9 +136,9 @@ def test_s14_database_shrinks(rig: Rig, app: App, how: str) -> None:
         app.sql("VACUUM")
     elif how == "auto_vacuum=INCREMENTAL":
         rig.converge()
-        app.sql("PRAGMA incremental_vacuum(100)")
+        app.script("PRAGMA incremental_vacuum(100)")
         rig.converge()
-        app.sql("PRAGMA incremental_vacuum")
+        app.script("PRAGMA incremental_vacuum")
     after = rig.converge()
     assert after.page_count < before.page_count / 2
     assert rig.out.stat().st_size == after.page_count * 4096

@@ -82,7 +82,7 @@ def test_s34_restore_then_replicate(rig: Rig, app: App, apps: Callable[[], App])
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_s35_restore_over_leftovers_is_refused(rig: Rig, app: App, suffix: str) -> None:
-    """A -wal, -shm or -journal of another database at the output would be applied to it: refused, left as it is."""
+    """A -wal, -shm or -journal of another database at the output would be applied to it: refused, left alone."""
     app.create(rig.db).ledger(5)
     rig.start()
     rig.reach(5)
