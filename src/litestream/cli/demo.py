@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,8 @@ _DOWN = 0.7  # seconds for which the killed replicator stays dead while the shop
 def run(parsed: Parsed) -> int:
     seconds = _duration(parsed.text("duration"))
     folder = _folder(parsed.text("dir"))
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Control-C: the processes of the demo end with it
+        signal.signal(number, signal.default_int_handler)
     demo = Demo(folder, seconds)
     demo.prepare()
     with open_screen(str(folder)) as screen:
@@ -84,6 +87,7 @@ class Demo:
         self.log = folder / "replicate.log"
         self.watch = ReplicaWatch(self.replica)
         self.commits = 0
+        self.alone = 0
         self.trouble: list[str] = []
 
     def prepare(self) -> None:
@@ -108,11 +112,16 @@ class Demo:
             self._look(screen, writer, began, began + self.seconds / 2)
             replicator.kill()
             replicator.wait()
+            self.watch.look(writer.commits)
+            alone = len(writer.commits)
             screen.step("kill -9 to the replicator; the shop goes on")
             self._look(screen, writer, began, time.monotonic() + _DOWN)
             replicator = self._replicate(processes)
+            self.watch.started_again()
+            self.alone = len(writer.commits) - alone
             screen.step("the replicator has been started again")
             self._look(screen, writer, began, began + self.seconds)
+            self._catch_up(screen, writer, began, replicator)
             writer.close()
             self.commits = len(writer.commits)
             screen.step(f"the shop is closed after {self.commits} commits")
@@ -138,6 +147,14 @@ class Demo:
                 raise LitestreamError(f"litestream replicate stored nothing: {last[0]} (its log: {self.log})")
             time.sleep(0.01)
 
+    def _catch_up(self, screen: Screen, writer: Writer, began: float, replicator: subprocess.Popen[bytes]) -> None:
+        """On a busy machine the second start may take longer than the show: wait for it."""
+        until = time.monotonic() + 10
+        while self.watch.caught_up is None:
+            if replicator.poll() is not None or time.monotonic() > until:
+                raise LitestreamError(f"the replicator did not catch up after its second start (its log: {self.log})")
+            self._look(screen, writer, began, time.monotonic() + _REFRESH)
+
     def _look(self, screen: Screen, writer: Writer, began: float, until: float) -> None:
         while (now := time.monotonic()) < until:
             if not writer.alive:
@@ -156,6 +173,11 @@ class Demo:
             say(
                 f"Replication delay, commit to durable in the replica: p50 {delays[0]:.0f} ms, p95 {delays[1]:.0f} ms "
                 "(sync-interval is 100ms here).\n"
+            )
+        if self.watch.caught_up is not None:
+            say(
+                f"{self.alone} commits were made while there was no replicator; {self.watch.caught_up:.0f} ms after it "
+                "was started again they were in the replica.\n"
             )
         for text in self.trouble:
             say(f"FAILED: {text}\n")
@@ -207,4 +229,9 @@ def _environment() -> dict[str, str]:
 
 def _program() -> str:
     """How this program was called, as far as that works again in a shell."""
-    return "litestream" if shutil.which("litestream") else f"{sys.executable} -m litestream"
+    called = sys.argv[0]
+    if os.path.basename(called) != "litestream":
+        return f"{sys.executable} -m litestream"
+    if os.environ.get("UV_RUN_RECURSION_DEPTH"):
+        return "uv run litestream"
+    return "litestream" if shutil.which("litestream") == called else called

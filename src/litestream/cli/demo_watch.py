@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Self
 
@@ -57,15 +58,23 @@ class Writer:
 
 
 class ReplicaWatch:
-    """Reads each new object of a file replica once, and finds out which commits it brought."""
+    """Reads each new object of a file replica once, and finds out which commits it brought.
+
+    A commit has arrived when it can be restored: when its object is there, and the generation's first snapshot.
+    """
 
     def __init__(self, replica: Path) -> None:
         self._replica = replica
         self._seen: set[str] = set()
-        self._arrived = 0
-        self._delays: list[float] = []
+        self._begun: dict[str, int] = {}  # generation to the time of its first snapshot
+        self._waiting: list[tuple[int, str, Pos]] = []  # objects not read yet: time, key, position
+        self._delays: list[float] = []  # milliseconds
+        self._arrived = 0  # greatest order number in the replica
+        self._started_again = 0
+        self.caught_up: float | None = None
+        """Milliseconds from the replicator's second start to the arrival of what it had missed; None before that."""
         self.pos = Pos()
-        """Where the newest segment begins."""
+        """Where the newest object begins."""
 
     @property
     def objects(self) -> int:
@@ -73,39 +82,50 @@ class ReplicaWatch:
 
     def look(self, commits: dict[int, int]) -> bool:
         """Take notice of new objects; whether there is any object at all."""
-        fresh: list[tuple[int, str]] = []
         for folder, _, names in os.walk(self._replica):
             for name in names:
-                key = os.path.relpath(os.path.join(folder, name), self._replica)
-                if key not in self._seen and V03.parse(key) is not None:
-                    self._seen.add(key)
-                    fresh.append((self._published_at(key), key))
-        for at, key in sorted(fresh):
-            self._take(key, at, commits)
+                self._notice(os.path.relpath(os.path.join(folder, name), self._replica))
+        ready = [entry for entry in self._waiting if entry[2].generation in self._begun]
+        self._waiting = [entry for entry in self._waiting if entry[2].generation not in self._begun]
+        for at, key, pos in sorted(ready, key=lambda entry: entry[0]):
+            self._take(key, pos, max(at, self._begun[pos.generation]), commits)
         return bool(self._seen)
 
+    def started_again(self) -> None:
+        """A replicator runs again. What it finds is what it missed, and no measure of its delay."""
+        self._started_again = time.time_ns()
+
     def delays(self) -> tuple[float, float] | None:
-        """p50 and p95 in milliseconds, None before the first commit has arrived."""
-        if not self._delays:
-            return None
+        """p50 and p95 in milliseconds while a replicator ran, None before the first commit has arrived."""
         ordered = sorted(self._delays)
+        if not ordered:
+            return None
         return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, len(ordered) * 95 // 100)]
 
-    def _published_at(self, key: str) -> int:
-        # A rename changes the inode's time: this is when the object got its name.
-        return (self._replica / key).stat().st_ctime_ns
-
-    def _take(self, key: str, at: int, commits: dict[int, int]) -> None:
-        name = V03.parse(key)
-        if not isinstance(name, WALName):
+    def _notice(self, key: str) -> None:
+        found = V03.parse(key) if key not in self._seen else None
+        if found is None:
             return
+        self._seen.add(key)
+        # A rename changes the inode's time: this is when the object got its name.
+        at = (self._replica / key).stat().st_ctime_ns
+        if isinstance(found, WALName):
+            self._waiting.append((at, key, found.pos))
+        else:
+            self._begun[found.generation] = min(at, self._begun.get(found.generation, at))
+            self._waiting.append((at, key, Pos(found.generation, found.index)))
+
+    def _take(self, key: str, pos: Pos, at: int, commits: dict[int, int]) -> None:
         from litestream.sqlite.shop import newest_order
         from litestream.streams import open_object
 
-        self.pos = name.pos
-        wal, _ = open_object((self._replica / key).read_bytes(), key=key)
-        newest = newest_order(wal)
-        for number in range(self._arrived + 1, newest + 1):
-            if number in commits:
-                self._delays.append((at - commits[number]) / 1e6)
-        self._arrived = max(self._arrived, newest)
+        self.pos = pos
+        content, _ = open_object((self._replica / key).read_bytes(), key=key)
+        fresh = range(self._arrived + 1, newest_order(content) + 1)
+        if not fresh:
+            return
+        self._arrived = fresh[-1]
+        if self._started_again and self.caught_up is None:
+            self.caught_up = (at - self._started_again) / 1e6
+        else:
+            self._delays += [(at - commits[number]) / 1e6 for number in fresh if number in commits]

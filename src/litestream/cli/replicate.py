@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from litestream.cli.common import COMMON, load_config
+from litestream.cli.common import COMMON, import_config, load_config
 from litestream.cli.flags import Flag, FlagSet, Parsed
 from litestream.daemon import logs
 from litestream.daemon.parent import ParentLink
@@ -61,6 +61,7 @@ def run(parsed: Parsed) -> int:
 def _config(parsed: Parsed) -> Config:
     """The configuration that flags and arguments mean."""
     if parsed.given("exec"):
+        import_config()
         from litestream.config import EXEC_REASON
 
         raise ConfigError(f"-exec: {EXEC_REASON}")
@@ -74,6 +75,7 @@ def _config(parsed: Parsed) -> Config:
 
 
 def _from_arguments(parsed: Parsed) -> Config:
+    import_config()
     from litestream.config import Config
 
     if parsed.given("config"):

@@ -36,6 +36,8 @@ class StopSignals:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if self.received:
+            return  # the process is about to end; another signal still ends it at once
         for number, before in self._before.items():
             signal.signal(number, before)
 
