@@ -10,6 +10,7 @@
     │   ├── NotADatabaseError         encrypted, or no SQLite file at all
     │   ├── JournalModeError          not in WAL mode and we may not or can not switch it
     │   ├── ReadOnlyDatabaseError     the file or its directory cannot be written, WAL needs that
+    │   ├── LocalStateError           the directory with the shadow WAL cannot be read or written
     │   └── ContinuityLostError       what was read does not follow what was copied: new generation
     ├── ReplicaError
     │   ├── NoGenerationError         "no generation available"
@@ -63,6 +64,10 @@ class JournalModeError(DatabaseError):
 
 class ReadOnlyDatabaseError(DatabaseError):
     """The database cannot be opened for writing, which WAL mode needs even for readers."""
+
+
+class LocalStateError(DatabaseError):
+    """The local state (shadow WAL) beside the database cannot be read or written: full disk, modes."""
 
 
 class ContinuityLostError(DatabaseError):

@@ -127,6 +127,13 @@ class TestAttach:
         dbs.append(db)
         assert db.sync_now()
 
+    def test_a_second_replicator_is_refused(self, path: Path, app: App, dbs: list[DB]) -> None:
+        """Two replicators on one database would tear its history apart: the second names the first."""
+        app.create(path)
+        attached(path, dbs)
+        with pytest.raises(DatabaseBusyError, match=f"process {os.getpid()}"):
+            attached(path, [])
+
     def test_an_open_write_transaction_does_not_stop_the_attach(self, path: Path, app: App, dbs: list[DB]) -> None:
         """Attaching needs no lock that a writer can hold."""
         app.create(path)

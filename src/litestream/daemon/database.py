@@ -17,7 +17,6 @@ from litestream.db.db import DB
 from litestream.errors import (
     DatabaseAbsentError,
     DatabaseBusyError,
-    DatabaseError,
     LitestreamError,
 )
 from litestream.replica import Replica
@@ -32,7 +31,6 @@ _LOOK_AGAIN = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 """Seconds between looks after a change: frames are written, perhaps fsynced, and only then published as committed."""
 
 _REPEAT_ERROR = 30.0
-_BACKOFF_MAX = 60.0
 _TRIM_AFTER = 10.0
 
 
@@ -70,8 +68,6 @@ class DatabaseTask:
                     await self._follow()
                 except LitestreamError as error:
                     await self._failed(error)
-                except OSError as error:
-                    await self._failed(error)
         finally:
             self._watcher.remove(self.db.real_path)
 
@@ -86,7 +82,7 @@ class DatabaseTask:
         while True:
             try:
                 await self.db.call(self.db.sync_now)
-            except (LitestreamError, OSError) as error:
+            except LitestreamError as error:
                 self._report(error)
             else:
                 self._recovered()
@@ -154,9 +150,8 @@ class DatabaseTask:
 
     async def _failed(self, error: Exception) -> None:
         self._report(error)
-        await asyncio.sleep(min(self._sweep_interval, _BACKOFF_MAX))
-        if isinstance(error, DatabaseError | OSError):
-            self._changed.set()
+        await asyncio.sleep(self._sweep_interval)
+        self._changed.set()
 
     def _report(self, error: Exception) -> None:
         """Log an error once, and again every 30 s with a count while it stays."""
@@ -169,12 +164,12 @@ class DatabaseTask:
         fields: dict[str, object] = {"db": self.db.path, "error": str(error)}
         if str(error) == text:
             fields["repeated"] = count
-        waiting = isinstance(error, DatabaseAbsentError | DatabaseBusyError)
-        self._logger.log(
-            logging.INFO if waiting else logging.ERROR,
-            "waiting for database" if waiting else "sync error",
-            extra={"fields": fields},
-        )
+        level, message = logging.ERROR, "sync error"
+        if isinstance(error, DatabaseAbsentError):
+            level, message = logging.INFO, "waiting for database"
+        elif isinstance(error, DatabaseBusyError):
+            level, message = logging.WARNING, "waiting for database"
+        self._logger.log(level, message, extra={"fields": fields})
         self._logged = (str(error), now, 0)
 
     def _recovered(self) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from litestream.core.continuity import PAGE_SIZE_CHANGED, Lost
 from litestream.core.position import Pos
 from litestream.db import state as states
 from litestream.db.capture import Capture, Cursor, last_frame_of, resumed_cursor
-from litestream.db.paths import directory_mode
+from litestream.db.paths import local_access
 from litestream.db.shadow import ShadowWAL, remove_generation
 from litestream.errors import ContinuityLostError, DatabaseBusyError, JournalModeError
 from litestream.sqlite.connection import printable
@@ -63,8 +62,7 @@ class Attachment:
     shadow: ShadowWAL
     state: states.State
     meta: str
-    mode: int
-    owner: tuple[int, int] | None
+    access: fsutil.Access
 
     def remember_base(self, sha256: str) -> None:
         """Keep the hash of a database file whose WAL has held nothing since the generation began.
@@ -74,7 +72,7 @@ class Attachment:
         cursor = self.capture.cursor
         if not cursor.header and self.reader.at_rest and self.state.base_sha256 != sha256:
             self.state.base_sha256 = sha256
-            states.store(self.meta, self.state, mode=self.mode, owner=self.owner)
+            states.store(self.meta, self.state, self.access)
 
 
 def attach(settings: Settings, source: Source, old: Attachment | None, reason: str) -> Attachment:
@@ -161,9 +159,9 @@ def _begin_generation(
         generation, str(previous), device, inode, max(last_commit_ns, settings.clock()), generations=[generation]
     )
     attached = _attachment(settings, source, reader, state)
-    mode, owner = attached.mode, attached.owner
-    fsutil.make_dirs(settings.meta_path, mode=directory_mode(mode), owner=owner)
-    states.store(settings.meta_path, state, mode=mode, owner=owner)
+    access = attached.access
+    fsutil.make_dirs(settings.meta_path, mode=access.dir_mode, owner=access.owner)
+    states.store(settings.meta_path, state, access)
     for name in before.generations:
         remove_generation(settings.meta_path, name)
     settings.logger.info(
@@ -181,14 +179,13 @@ def _ended(settings: Settings, old: Attachment | None, before: states.State) -> 
         return old.capture.cursor.pos
     if not before.generation:
         return Pos()
-    last = ShadowWAL(settings.meta_path, before.generation, mode=0o600, owner=None).load()
+    last = ShadowWAL(settings.meta_path, before.generation, fsutil.Access()).load()
     return Pos(before.generation, *last[0].required) if last is not None else Pos(before.generation, 0, 0)
 
 
 def _attachment(settings: Settings, source: Source, reader: Reader, state: states.State) -> Attachment:
-    mode, uid, gid = source.mode_and_owner()
-    owner = (uid, gid) if os.geteuid() == 0 else None
-    shadow = ShadowWAL(settings.meta_path, state.generation, mode=mode & 0o666, owner=owner)
+    access = local_access(source.path)
+    shadow = ShadowWAL(settings.meta_path, state.generation, access)
     capture = Capture(
         source,
         shadow,
@@ -197,7 +194,7 @@ def _attachment(settings: Settings, source: Source, reader: Reader, state: state
         clock=settings.clock,
         last_commit_ns=state.last_commit_ns,
     )
-    return Attachment(source, reader, capture, shadow, state, settings.meta_path, mode & 0o666, owner)
+    return Attachment(source, reader, capture, shadow, state, settings.meta_path, access)
 
 
 def _require_wal(settings: Settings, source: Source) -> None:

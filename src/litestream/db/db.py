@@ -23,6 +23,8 @@ from litestream.core.checkpoint import Action, choose_checkpoint
 from litestream.core.position import Pos, WALSegmentInfo
 from litestream.core.stamp import Stamp
 from litestream.db.attach import NO_SHADOW, Attachment, attach
+from litestream.db.guard import Guard
+from litestream.db.paths import local_access, local_errors
 from litestream.db.paths import meta_path as default_meta_path
 from litestream.db.pinned import PinnedWAL
 from litestream.db.snapshot import DatabaseSnapshot
@@ -101,6 +103,7 @@ class DB:
         self._checkpointed_at = time.monotonic()
         self._change_ns = 0
         self._pinned = PinnedWAL()
+        self._guard: Guard | None = None
 
     # -- what a replica sees (WALSource)
 
@@ -290,6 +293,9 @@ class DB:
         """End everything, leaving the WAL and the local state as they are. Snapshots must have been closed."""
         with self._maintenance, self._lock:
             self._detach()
+            if self._guard is not None:
+                self._guard.release()
+                self._guard = None
         if isinstance(self._lane, ThreadPoolExecutor):
             self._lane.shutdown(wait=False)
             self._lane = None
@@ -303,14 +309,18 @@ class DB:
             if attached is None or self._lost:
                 return
             attached.capture.noticed_ns = self._change_ns
+            before = attached.capture.copied_bytes
             try:
-                if attached.capture.copy():
-                    self._change_ns = 0
+                with local_errors(self.meta_path):
+                    if attached.capture.copy():
+                        self._change_ns = 0
             except ContinuityLostError as error:
                 self._lose(str(error))
             except Exception:
                 self.stats.sync_errors += 1
                 raise
+            finally:
+                self.stats.wal_bytes += attached.capture.copied_bytes - before
             self.stats.syncs += 1
             self.stats.sync_seconds += time.perf_counter() - started
         self._notify()
@@ -342,7 +352,8 @@ class DB:
         try:
             self._copy()
             if not self._lost:
-                attached.shadow.persist(self._least_acknowledged())
+                with local_errors(self.meta_path):
+                    attached.shadow.persist(self._least_acknowledged())
         except CorruptObjectError:
             self._lose(NO_SHADOW)
         except BaseException:
@@ -396,7 +407,10 @@ class DB:
             old, reason = self._attached, self._lost
             source = old.source if old is not None else Source(self._real_path, self.busy_timeout)
             try:
-                new = attach(self, source, old, reason)
+                with local_errors(self.meta_path):
+                    if self._guard is None:
+                        self._guard = Guard.take(self.meta_path, local_access(self._real_path))
+                    new = attach(self, source, old, reason)
             except BaseException:
                 if old is None:
                     source.close()

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from litestream import fsutil
 from litestream.core.position import Pos, WALSegmentInfo
 from litestream.core.stamp import Stamp
-from litestream.db.paths import directory_mode
 from litestream.errors import ContinuityLostError, CorruptObjectError
 from litestream.streams import open_object, stamped
 
@@ -36,12 +35,11 @@ class _Entry:
 class ShadowWAL:
     """The shadow segments of one generation. Blocking; the caller serialises."""
 
-    def __init__(self, meta: str, generation: str, *, mode: int, owner: tuple[int, int] | None) -> None:
+    def __init__(self, meta: str, generation: str, access: fsutil.Access) -> None:
         self.generation = generation
         self._meta = meta
         self._root = os.path.join(meta, "generations", generation, "wal")
-        self._mode = mode
-        self._owner = owner
+        self._access = access
         self._entries: list[_Entry] = []
         self._last: tuple[Pos, bytes] | None = None
         self._unsynced_directories: set[str] = set()
@@ -102,9 +100,9 @@ class ShadowWAL:
         path = self._path(pos)
         directory = os.path.dirname(path)
         if stamp.pos.offset == 0 or not self._entries:
-            fsutil.make_dirs(directory, mode=directory_mode(self._mode), owner=self._owner)
+            fsutil.make_dirs(directory, mode=self._access.dir_mode, owner=self._access.owner)
         try:
-            with fsutil.AtomicFile(path, mode=self._mode, owner=self._owner) as file:
+            with fsutil.AtomicFile(path, mode=self._access.file_mode, owner=self._access.owner) as file:
                 file.write(body)
                 file.publish(durable=False)
         except FileNotFoundError as error:
@@ -155,7 +153,7 @@ class ShadowWAL:
         except OSError:
             body = self.read(pos)
             open_object(body, key=str(pos))
-            fsutil.write_atomic(path, body, mode=self._mode, owner=self._owner)
+            fsutil.write_atomic(path, body, mode=self._access.file_mode, owner=self._access.owner)
 
     def _scan(self) -> list[tuple[int, int]]:
         found = []

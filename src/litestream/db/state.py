@@ -63,7 +63,7 @@ def load(meta: str) -> State:
     return state
 
 
-def store(meta: str, state: State, *, mode: int, owner: tuple[int, int] | None) -> None:
+def store(meta: str, state: State, access: fsutil.Access) -> None:
     """Write the state durably."""
     raw = json.dumps({"version": _VERSION, **asdict(state)}).encode()
-    fsutil.write_atomic(os.path.join(meta, _NAME), raw, mode=mode, owner=owner)
+    fsutil.write_atomic(os.path.join(meta, _NAME), raw, mode=access.file_mode, owner=access.owner)

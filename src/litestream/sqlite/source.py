@@ -197,11 +197,6 @@ class Source:
         info = os.fstat(self._database)
         return info.st_dev, info.st_ino
 
-    def mode_and_owner(self) -> tuple[int, int, int]:
-        """Permission bits, uid and gid of the database file."""
-        info = os.fstat(self._database)
-        return info.st_mode & 0o777, info.st_uid, info.st_gid
-
     def replaced(self) -> str:
         """Which of the files on disk is no longer the one opened here, as a reason; empty if none is."""
         for descriptor, suffix, what in (

@@ -1,0 +1,129 @@
+"""A replicator that stops where it is told: between any two steps of capture, upload or snapshot.
+
+Started as `python -m helpers.replicator_process DATABASE REPLICA`; one JSON command a line, one JSON answer a line. A
+command may carry `"stop": k`: at its k-th step (each step is passed twice, before and after) the process answers
+`{"at": name}` and waits for a line, `go` or `die`. `die` ends it as kill -9 would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from litestream import fsutil
+from litestream.client import open_client
+from litestream.db import attach, state
+from litestream.db.capture import Capture
+from litestream.db.db import DB
+from litestream.db.shadow import ShadowWAL
+from litestream.errors import LitestreamError
+from litestream.replica import Replica
+from litestream.sqlite.source import Source
+from litestream.storage.file import FileStore
+
+STEPS: list[tuple[Any, str]] = [
+    (Source, "begin_reader"),
+    (Source, "end_reader"),
+    (Source, "checkpoint_passive"),
+    (Source, "lock_writers"),
+    (Source, "unlock_writers"),
+    (Capture, "copy"),
+    (ShadowWAL, "append"),
+    (ShadowWAL, "persist"),
+    (ShadowWAL, "prune"),
+    (ShadowWAL, "load"),
+    (state, "store"),
+    (attach, "remove_generation"),
+    (fsutil.AtomicFile, "publish"),
+    (FileStore, "put"),
+]
+
+
+class Stops:
+    """Counts steps and stops at the one that was asked for."""
+
+    def __init__(self) -> None:
+        self.left = 0
+
+    def passing(self, name: str) -> None:
+        if not self.left:
+            return
+        self.left -= 1
+        if self.left:
+            return
+        answer({"at": name})
+        if sys.stdin.readline().strip() == "die":
+            os._exit(9)
+
+
+def answer(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def instrument(stops: Stops) -> None:
+    """Wrap every step."""
+    for owner, name in STEPS:
+        setattr(owner, name, _wrapped(getattr(owner, name), name, stops))
+
+
+def _wrapped(function: Callable[..., Any], name: str, stops: Stops) -> Callable[..., Any]:
+    if asyncio.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def coroutine(*args: object, **options: object) -> object:
+            stops.passing(f"before {name}")
+            result = await function(*args, **options)
+            stops.passing(f"after {name}")
+            return result
+
+        return coroutine
+
+    @functools.wraps(function)
+    def plain(*args: object, **options: object) -> object:
+        stops.passing(f"before {name}")
+        result = function(*args, **options)
+        stops.passing(f"after {name}")
+        return result
+
+    return plain
+
+
+async def main() -> None:
+    stops = Stops()
+    instrument(stops)
+    db = DB(sys.argv[1], min_checkpoint_page_count=20, max_checkpoint_page_count=60, checkpoint_interval=0)
+    replica = Replica(db, open_client(sys.argv[2]), monitor_enabled=False)
+    commands: dict[str, Callable[[], Any]] = {
+        "sync": db.sync_now,
+        "maintain": db.maintain,
+        "seal": functools.partial(db.checkpoint, seal=True),
+        "upload": replica.sync,
+        "snapshot": replica.snapshot,
+        "retain": replica.enforce_retention,
+    }
+    for line in sys.stdin:
+        command = json.loads(line)
+        if command["do"] == "end":
+            break
+        stops.left = command.get("stop", 0)
+        try:
+            result = commands[command["do"]]()
+            if asyncio.iscoroutine(result):
+                await result
+        except (LitestreamError, OSError) as error:
+            answer({"error": f"{type(error).__name__}: {error}", "pos": str(db.pos())})
+        else:
+            answer({"ok": True, "pos": str(db.pos()), "uploaded": str(replica.pos)})
+        stops.left = 0
+    await replica.close()
+    db.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
