@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from litestream.daemon.parent import VARIABLE
 from litestream.errors import ConfigError, LitestreamError
+from litestream.storage import split_scheme
 
 _log = logging.getLogger("litestream.embed")
 _FIRST_PAUSE = 1.0  # seconds before a replicator that died is started again; doubled each time
@@ -182,10 +183,15 @@ def start(
 
 
 def _document(databases: Mapping[PathLike, Destination]) -> dict[str, Any]:
+    """The configuration; replicas are named by their type, as `litestream replicate DB_PATH REPLICA_URL...` does."""
     entries = []
     for path, destination in databases.items():
-        urls = [destination] if isinstance(destination, str) else list(destination)
-        entries.append({"path": os.path.abspath(path), "replicas": [{"url": url} for url in urls]})
+        replicas: list[dict[str, str]] = []
+        for url in [destination] if isinstance(destination, str) else destination:
+            kind = split_scheme(url) or "file"
+            taken = sum(replica["name"].partition("-")[0] == kind for replica in replicas)
+            replicas.append({"name": f"{kind}-{taken + 1}" if taken else kind, "url": url})
+        entries.append({"path": os.path.abspath(path), "replicas": replicas})
     return {"dbs": entries}
 
 

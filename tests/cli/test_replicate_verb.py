@@ -171,16 +171,18 @@ def test_a_replica_that_cannot_be_written_makes_the_exit_code_1(
     assert re.search(rf"ERROR {re.escape(name)}: not everything reached the replica: \S", daemon.text())
 
 
-def test_a_second_signal_ends_it_at_once(config: Path, daemons: Callable[..., Daemon], tmp_path: Path) -> None:
+def test_a_second_signal_ends_it_at_once(daemons: Callable[..., Daemon], tmp_path: Path) -> None:
     """While the last sync fails and is tried again, another signal is the end, exit code 1."""
-    (tmp_path / "rep").write_text("in the way")
+    application(tmp_path / "app.db")
+    nowhere = Path("/proc/nowhere")  # nobody can make that; the error is none that is sure to stay
+    config = write_config(tmp_path / "c.yml", [Database(tmp_path / "app.db", [nowhere])])
     daemon = daemons(config).start()
     daemon.wait_for_log("ERROR")
     daemon.send(signal.SIGTERM)
     daemon.wait_for_log("signal received, litestream shutting down")
-    time.sleep(0.1)
-    if daemon.alive:
-        daemon.send(signal.SIGTERM)
+    time.sleep(0.2)
+    assert daemon.alive
+    daemon.send(signal.SIGTERM)
     began = time.monotonic()
     assert daemon.wait() == 1
     assert time.monotonic() - began < 5

@@ -44,6 +44,11 @@ class ParentLink:
         """Tell the parent why nothing was started."""
         self._send(f"error {reason}")
 
+    def close(self) -> None:
+        """Let go of the descriptor."""
+        if self._end is not None:
+            self._end.close()
+
     def _send(self, line: str) -> None:
         if self._end is None:
             return
