@@ -44,7 +44,6 @@ _HOMES = {
     "Pos": "litestream.core.position",
     "SnapshotInfo": "litestream.core.position",
     "WALSegmentInfo": "litestream.core.position",
-    "restore": "litestream.restore",
     "start": "litestream.embed",
 }
 
@@ -54,8 +53,8 @@ if not TYPE_CHECKING:  # a type checker would take this for a promise that every
     def __getattr__(name: str) -> object:
         from importlib import import_module
 
-        if name == "errors":
-            return import_module("litestream.errors")
+        if name in ("errors", "restore"):  # the package `restore` can be called as its function is
+            return import_module(f"litestream.{name}")
         if name not in _HOMES:
             raise AttributeError(f"module 'litestream' has no attribute {name!r}")
         value: object = getattr(import_module(_HOMES[name]), name)

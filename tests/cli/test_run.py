@@ -51,6 +51,15 @@ def test_public_names_arrive_when_used() -> None:
         _ = litestream.nothing  # type: ignore[attr-defined]  # that is the point
 
 
+@pytest.mark.parametrize("first", ["import litestream.restore", "from litestream.restore import RestoreOptions", "0"])
+def test_restore_is_a_function_and_a_package(first: str) -> None:
+    """`litestream.restore(…)` and `litestream.restore.RestoreOptions` both work, whatever was imported before."""
+    code = f"import inspect, litestream; {first}; from litestream import restore; coroutine = restore([], '/x')"
+    code += "; assert inspect.iscoroutine(coroutine); coroutine.close(); litestream.restore.RestoreOptions()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("argv", [["-h"], ["--help"], ["help"], ["help", "nothing"]])
 def test_help_is_on_stdout_with_exit_code_0(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Asking for help is no failure."""

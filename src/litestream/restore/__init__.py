@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from litestream.core.position import Pos
@@ -284,3 +286,12 @@ def _planned(plan: Plan, target: Output, options: RestoreOptions, began: float) 
         files=plan.files(),
         warnings=plan.warnings,
     )
+
+
+class _Callable(ModuleType):
+    """The public function is `litestream.restore`, and so is this package: it can be called as well."""
+
+    __call__ = staticmethod(restore)
+
+
+sys.modules[__name__].__class__ = _Callable
