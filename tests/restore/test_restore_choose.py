@@ -106,6 +106,17 @@ async def test_replica_that_cannot_be_read_is_an_error(tiny: Recording, tmp_path
         await _run([("second", broken)], tmp_path)
 
 
+async def test_error_says_where_else_to_look(tiny: Recording, tmp_path: Path) -> None:
+    """A damaged object's error names another replica, or another generation, that may be restored."""
+    bad = replica(tiny, generation=A, shift_ns=HOUR)
+    bad = _without(_without(bad, V03.wal_key(A, 1, 0)), V03.snapshot_key(A, 1))
+
+    with pytest.raises(CorruptObjectError, match="another replica may be whole: -replica two"):
+        await _restore({"one": bad, "two": replica(tiny, generation=B)}, tmp_path)
+    with pytest.raises(CorruptObjectError, match=f"an older state may be restored with -generation {B}"):
+        await _restore({"one": bad | replica(tiny, generation=B)}, tmp_path)
+
+
 async def test_no_backup_only_where_proved(tiny: Recording, tmp_path: Path) -> None:
     """Empty replicas and a generation that does not exist are "no backup"; a store that fails is not."""
     with pytest.raises(NoBackupError, match="no matching backups found"):

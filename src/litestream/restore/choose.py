@@ -136,8 +136,7 @@ async def make_plan(replicas: Replicas, options: RestoreOptions) -> Plan:
         raise NoBackupError
     ordered = newest_first(candidates)
     for candidate in ordered:
-        others = [c for c in ordered if c.generation != candidate.generation]
-        plan = await plan_generation(candidate, options, hint=_other_generation(others), warnings=tuple(warnings))
+        plan = await plan_generation(candidate, options, others=ordered, warnings=tuple(warnings))
         if plan is not None:
             return plan
     moment = format_rfc3339(options.timestamp_ns or 0, fraction=True)
@@ -196,12 +195,17 @@ def newest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
 
 
 async def plan_generation(
-    candidate: Candidate, options: RestoreOptions, *, hint: str, warnings: tuple[str, ...] = ()
+    candidate: Candidate,
+    options: RestoreOptions,
+    *,
+    others: Sequence[Candidate] = (),
+    warnings: tuple[str, ...] = (),
 ) -> Plan | None:
     """The plan within one generation; None if it has no state as early as the timestamp.
 
     The newest snapshot whose stamp's requirement lies within the limits is taken; one that needs WAL which should be
-    there and is not is an error, never a reason to fall back to an older state.
+    there and is not is an error, never a reason to fall back to an older state. `others` is what there is besides,
+    for the error's text.
     """
     generation, index, until = candidate.generation, options.index, options.timestamp_ns
     if index is not None and index > candidate.last_index:
@@ -215,12 +219,13 @@ async def plan_generation(
     for snapshot in reversed(candidate.snapshots):
         if index is not None and snapshot.index > index:
             continue
+        hint = _hint(candidate, snapshot.index, others)
         try:
             plan = await _plan_from(candidate, snapshot, segments, options, cut=cut)
         except CorruptObjectError as error:
-            raise with_hint(error, _earlier(candidate, snapshot.index) or hint) from error
+            raise with_hint(error, hint) from error
         if plan is not None:
-            return dataclasses.replace(plan, hint=_earlier(candidate, snapshot.index) or hint, warnings=warnings)
+            return dataclasses.replace(plan, hint=hint, warnings=warnings)
     if until is not None:
         return None
     raise NoSnapshotsError(f"no snapshots available at or before index {index or 0:08x}")
@@ -294,12 +299,12 @@ async def _until(candidate: Candidate, segments: list[WALSegmentInfo], until: in
     return segments[:low]
 
 
-def _earlier(candidate: Candidate, index: int) -> str:
-    """What to say when something from this snapshot on is damaged."""
-    if candidate.snapshots[0].index >= index:
-        return ""
-    return f"an older state can be restored with -generation {candidate.generation} -index {index - 1:08x}"
-
-
-def _other_generation(others: Sequence[Candidate]) -> str:
-    return f"an older state may be restored with -generation {others[0].generation}" if others else ""
+def _hint(candidate: Candidate, index: int, others: Sequence[Candidate]) -> str:
+    """What to say when something from the snapshot at `index` on is damaged: where else to look."""
+    replica = next((c.replica for c in others if c.replica != candidate.replica), "")
+    if replica:
+        return f"another replica may be whole: -replica {replica}"
+    if candidate.snapshots[0].index < index:
+        return f"an older state can be restored with -generation {candidate.generation} -index {index - 1:08x}"
+    older = next((c.generation for c in others if c.generation != candidate.generation), "")
+    return f"an older state may be restored with -generation {older}" if older else ""

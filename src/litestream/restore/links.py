@@ -18,7 +18,9 @@ def check_stamp(
     """An object's stamp is there exactly if those of its generation are, and says what the object's name says."""
     if stamp is None:
         if stamped:
-            raise CorruptObjectError("has no stamp, but other objects of its generation do", key=key)
+            raise CorruptObjectError(
+                "has no stamp, but other objects of its generation do: cut short, or foreign", key=key
+            )
         return
     if not stamped:
         raise CorruptObjectError("has a stamp, but the first object of its generation has none", key=key)
@@ -45,7 +47,10 @@ def check_content(segment: Segment) -> None:
         return
     start = stamp.prev_checksum if segment.info.offset else _pack(segment.start)
     header = segment.header.raw if segment.header is not None else b""
-    if (stamp.wal_header, stamp.end_checksum, start) != (header, _pack(segment.end), _pack(segment.start)):
+    commits = segment.committed()
+    pages = segment.frame(commits - 1).commit if commits else stamp.db_pages
+    said = (stamp.wal_header, start, stamp.end_checksum, stamp.db_pages)
+    if said != (header, _pack(segment.start), _pack(segment.end), pages):
         raise segment.corrupt("the content is not the one that its stamp describes")
 
 

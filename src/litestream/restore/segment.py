@@ -8,7 +8,6 @@ segments are verified in any order and in parallel; `litestream.restore.links` t
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import BinaryIO
 
 from litestream.core.checksum import Checksum, verify_frames
@@ -178,6 +177,8 @@ class Segment:
     def _spill(self) -> None:
         """Move what is verified into the spool file."""
         if self._spool is None:
+            import tempfile  # 20 ms, and only large objects need it
+
             self._spool = tempfile.TemporaryFile(dir=self._directory, prefix=".litestream-")  # noqa: SIM115
         size = self._verified() - self._spooled
         self._spool.write(memoryview(self._buffer)[:size])
