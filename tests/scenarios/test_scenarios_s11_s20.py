@@ -224,8 +224,9 @@ def test_s16_lock_page_at_1_gib(rig: Rig, app: App) -> None:
     gib = 1 << 30
     app.open(rig.db, pragmas=["page_size=65536", "journal_mode=OFF", "synchronous=OFF"])
     app.sql("CREATE TABLE filler(body BLOB)")
-    app.sql("INSERT INTO filler VALUES(zeroblob(?))", 536_870_912)
-    app.sql("INSERT INTO filler VALUES(zeroblob(?))", 536_870_912 - (2 << 20))
+    for _ in range(127):
+        app.sql("INSERT INTO filler VALUES(zeroblob(?))", 8 << 20)
+    app.sql("INSERT INTO filler VALUES(zeroblob(?))", 6 << 20)
     app.close()
     assert rig.db.stat().st_size < gib
     app.create(rig.db)
