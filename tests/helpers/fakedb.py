@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -59,30 +60,34 @@ class FakeDB:
         self.on_chunk: Callable[[], object] = lambda: None
         self.chunk_size = 1024
         self._lane = ThreadPoolExecutor(2)
+        self._lock = threading.RLock()  # a snapshot ends in a thread of the lane
 
     # -- the application
 
     def begin(self, generation: str | None = None, index: int = 0) -> str:
         """A new generation."""
-        self._previous = self._pos
-        self._pos = Pos(generation or f"{self._rng.getrandbits(64):016x}", index, 0)
-        self._restart, self._header, self._ended, self._ended_checksum = True, None, Pos(), (0, 0)
-        self.segments = {}
+        with self._lock:
+            self._previous = self._pos
+            self._pos = Pos(generation or f"{self._rng.getrandbits(64):016x}", index, 0)
+            self._restart, self._header, self._ended, self._ended_checksum = True, None, Pos(), (0, 0)
+            self.segments = {}
         self.tell()
         return self._pos.generation
 
     def commit(self, frames: int = 1, *, copied: bool = True) -> Pos:
         """One transaction. Returns the position behind it."""
-        self._uncopied.append(frames)
+        with self._lock:
+            self._uncopied.append(frames)
         if copied:
             self.copy()
         return self._pos
 
     def checkpoint(self) -> None:
         """Everything goes into the file, and the next commit begins a new WAL."""
-        self.file = bytearray(self.state())
-        self._wal.clear()
-        self._restart = True
+        with self._lock:
+            self.file = bytearray(self.state())
+            self._wal.clear()
+            self._restart = True
 
     def state(self) -> bytes:
         """The database as committed (and copied)."""
@@ -93,10 +98,11 @@ class FakeDB:
 
     def copy(self) -> None:
         """Copy what was committed, one segment a transaction, and tell the replicas."""
-        moved = bool(self._uncopied)
-        for frames in self._uncopied:
-            self._append(frames)
-        self._uncopied.clear()
+        with self._lock:
+            moved = bool(self._uncopied)
+            for frames in self._uncopied:
+                self._append(frames)
+            self._uncopied.clear()
         if moved:
             self.tell()
 
@@ -226,6 +232,10 @@ class FakeSnapshot:
             yield bytes(self._db.file[start : start + size])
 
     def finish(self) -> Stamp:
+        with self._db._lock:
+            return self._finish()
+
+    def _finish(self) -> Stamp:
         self._db.copy()
         self._check()
         start = Pos(self.pos.generation, self.pos.index, 0)

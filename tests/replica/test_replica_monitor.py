@@ -26,7 +26,7 @@ async def running(replica: Replica, db: FakeDB) -> AsyncIterator[Replica]:
     """Started on a database that has a generation, and up to date."""
     db.begin()
     await replica.start()
-    await until(lambda: replica.pos == db.pos())
+    await until(lambda: db.closed == 1 and replica.pos == db.pos())
     yield replica
     await replica.stop()
 
@@ -123,11 +123,10 @@ async def test_recovers_by_itself(
     store.heal()
     await until(lambda: running.pos == db.pos() and running.error is None, 3)
     lines = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
-    generation = db.pos().generation
+    prefix, keys = "/data/app.db(memory): monitor error: ", f"generations/{db.pos().generation}"
     assert lines == [
-        "/data/app.db(memory): monitor error: write index segments: index=0 "
-        f"err=generations/{generation}/wal/00000000_00000000.wal.lz4: injected fault: fail",
-        f"/data/app.db(memory): monitor error: generations/{generation}/snapshots/: injected fault: fail",
+        f"{prefix}write index segments: index=0 err={keys}/wal/00000000_00000000.wal.lz4: injected fault: fail",
+        f"{prefix}{keys}/snapshots/: injected fault: fail",
     ]
 
 
