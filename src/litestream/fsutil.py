@@ -6,6 +6,7 @@ directory. Everything here blocks, and raises plain `OSError`: whoever knows whi
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 StrPath = str | os.PathLike[str]
@@ -30,6 +32,7 @@ _STALE_AFTER = 60.0
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _NO_DIRECTORY_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # <linux/fcntl.h>, <linux/fs.h>
 _check_and_rename = threading.Lock()
 _writing: set[str] = set()
 """Temporary names in use in this process."""
@@ -302,6 +305,8 @@ def _grant_dir(directory: str, mode: int, owner: Owner | None) -> None:
 
 def _name_new(temp: str, path: str) -> None:
     """Rename without replacing: `FileExistsError` if `path` exists."""
+    if rename_new(temp, path):
+        return
     try:
         os.link(temp, path)
     except OSError as e:
@@ -318,3 +323,24 @@ def _name_new(temp: str, path: str) -> None:
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         os.rename(temp, path)
+
+
+def rename_new(temp: str, path: str) -> bool:
+    """renameat2(2) with RENAME_NOREPLACE; False where the system or the file system has it not.
+
+    One step, and whoever watches the directory sees a file moved in, as with any other atomic write.
+    """
+    renameat2 = getattr(_libc(), "renameat2", None)
+    if renameat2 is None:
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(temp), _AT_FDCWD, os.fsencode(path), _RENAME_NOREPLACE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS):
+        return False
+    raise OSError(code, os.strerror(code), temp, None, path)
+
+
+@lru_cache(maxsize=1)
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)

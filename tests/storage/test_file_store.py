@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from contract import StoreContract, chunks, keys, read
 
+from litestream import fsutil
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from litestream.fsutil import is_temp_name
 from litestream.storage import file as file_module
@@ -73,12 +74,22 @@ class TestFileStoreWithoutHardLinks(StoreContract):
 
     @pytest.fixture(autouse=True)
     def no_links(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """vfat answers link with EPERM."""
+        """vfat knows neither RENAME_NOREPLACE nor hard links: it answers link with EPERM."""
 
         def link(*_: object, **__: object) -> None:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
+        monkeypatch.setattr(fsutil, "rename_new", lambda *_: False)
         monkeypatch.setattr(os, "link", link)
+
+
+class TestFileStoreWithHardLinks(StoreContract):
+    """The contract, on a file system that can only link without replacing (NFS)."""
+
+    @pytest.fixture(autouse=True)
+    def links(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """NFS answers renameat2 with EINVAL."""
+        monkeypatch.setattr(fsutil, "rename_new", lambda *_: False)
 
 
 # -- memory, threads --------------------------------------------------------------------------------------------
@@ -148,7 +159,7 @@ async def test_slow_disk_leaves_the_loop(store: FileStore, monkeypatch: pytest.M
 async def test_order_of_writes(root: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Directories are durable in their parents before the object is named, its bytes before, its name after."""
     log: list[str] = []
-    fsync, link, mkdir = os.fsync, os.link, os.mkdir
+    fsync, rename, mkdir = os.fsync, fsutil.rename_new, os.mkdir
 
     def named(path: str) -> str:
         return os.path.relpath(path, root.parent)
@@ -158,24 +169,24 @@ async def test_order_of_writes(root: Path, store: FileStore, monkeypatch: pytest
         log.append("fsync temp" if name.endswith(".tmp") else f"fsync {name}")
         fsync(fd)
 
-    def logged_link(source: str, target: str) -> None:
-        log.append(f"link {named(target)}")
-        link(source, target)
+    def logged_rename(source: str, target: str) -> bool:
+        log.append(f"rename {named(target)}")
+        return rename(source, target)
 
     def logged_mkdir(path: str, mode: int) -> None:
         log.append(f"mkdir {named(path)}")
         mkdir(path, mode)
 
     monkeypatch.setattr(os, "fsync", logged_fsync)
-    monkeypatch.setattr(os, "link", logged_link)
+    monkeypatch.setattr(fsutil, "rename_new", logged_rename)
     monkeypatch.setattr(os, "mkdir", logged_mkdir)
     await store.put("a/b/c", b"x", create_only=True)
     for parent, directory in ((".", "replica"), ("replica", "replica/a"), ("replica/a", "replica/a/b")):
         assert log.index(f"mkdir {directory}") < log.index(f"fsync {parent}") < log.index("fsync temp")
-    assert log[-3:] == ["fsync temp", "link replica/a/b/c", "fsync replica/a/b"]
+    assert log[-3:] == ["fsync temp", "rename replica/a/b/c", "fsync replica/a/b"]
     log.clear()
     await store.put("a/b/d", b"x", create_only=True)
-    assert log == ["fsync temp", "link replica/a/b/d", "fsync replica/a/b"]
+    assert log == ["fsync temp", "rename replica/a/b/d", "fsync replica/a/b"]
 
 
 async def test_directory_of_a_killed_writer(root: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,11 +205,12 @@ async def test_directory_of_a_killed_writer(root: Path, store: FileStore, monkey
 
 
 class Failing:
-    """Makes one function of `os` fail, once or for ever, for a directory's descriptor or a file's."""
+    """Makes one function (of `os`, or ours) fail, once or for ever, for a directory's descriptor or a file's."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, code: int, *, directory: bool | None = None) -> None:
         self.times = 1
-        original = getattr(os, name)
+        owner = fsutil if name == "rename_new" else os
+        original = getattr(owner, name)
 
         def replaced(*args: object, **kwargs: object) -> object:
             wanted = directory is None or os.path.isdir(f"/proc/self/fd/{args[0]}") == directory
@@ -207,12 +219,12 @@ class Failing:
                 raise OSError(code, os.strerror(code))
             return original(*args, **kwargs)
 
-        monkeypatch.setattr(os, name, replaced)
+        monkeypatch.setattr(owner, name, replaced)
 
 
 @pytest.mark.parametrize("size", [10, 3 << 20])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT])
-@pytest.mark.parametrize("call", ["write", "fsync", "link", "mkdir", "open"])
+@pytest.mark.parametrize("call", ["write", "fsync", "rename_new", "mkdir", "open"])
 async def test_failing_call(
     store: FileStore, root: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int, size: int
 ) -> None:
@@ -247,6 +259,7 @@ async def test_failed_fsync_of_the_directory(store: FileStore, monkeypatch: pyte
 
 async def test_failed_unlink_of_the_temp_name(store: FileStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An object whose second, temporary name cannot be removed is stored all the same; the name goes later."""
+    monkeypatch.setattr(fsutil, "rename_new", lambda *_: False)
     Failing(monkeypatch, "unlink", errno.EIO)
     await store.put("a", b"x", create_only=True)
     assert await keys(store) == ["a"]
@@ -268,15 +281,15 @@ async def test_short_writes(store: FileStore, monkeypatch: pytest.MonkeyPatch) -
 async def test_cancelled_while_publishing(store: FileStore, monkeypatch: pytest.MonkeyPatch, create_only: bool) -> None:
     """A put that is cancelled while its object gets its name is taken back when the thread is done."""
     entered, leave = threading.Event(), threading.Event()
-    name = "link" if create_only else "rename"
-    original = getattr(os, name)
+    owner, name = (fsutil, "rename_new") if create_only else (os, "rename")
+    original = getattr(owner, name)
 
-    def waiting(source: str, target: str) -> None:
+    def waiting(source: str, target: str) -> object:
         entered.set()
         assert leave.wait(30)
-        original(source, target)
+        return original(source, target)
 
-    monkeypatch.setattr(os, name, waiting)
+    monkeypatch.setattr(owner, name, waiting)
     put = asyncio.create_task(store.put("a", b"x" * (INLINE + 1), create_only=create_only))
     assert await asyncio.to_thread(entered.wait, 30)
     put.cancel()
@@ -580,15 +593,15 @@ async def test_failed_delete(store: FileStore, monkeypatch: pytest.MonkeyPatch) 
 
 async def test_object_that_comes_and_goes(store: FileStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An object that is deleted before it can be compared is tried again, but not for ever."""
-    link, gone = os.link, [2]
+    rename, gone = fsutil.rename_new, [2]
 
-    def taken(source: str, target: str) -> None:
+    def taken(source: str, target: str) -> bool:
         if gone[0]:
             gone[0] -= 1
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        link(source, target)
+        return rename(source, target)
 
-    monkeypatch.setattr(os, "link", taken)
+    monkeypatch.setattr(fsutil, "rename_new", taken)
     await store.put("a", b"x", create_only=True)
     gone[0] = 1000
     with pytest.raises(StorageError, match="comes and goes"):
