@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -121,9 +120,11 @@ class Replicator:
     def _await_ready(self, child: subprocess.Popen[bytes], link: socket.socket) -> None:
         line, until = b"", time.monotonic() + self._ready_timeout
         while not line.endswith(b"\n"):
-            if not select.select([link], [], [], max(0.0, until - time.monotonic()))[0]:
-                raise LitestreamError(f"the replicator was not ready within {self._ready_timeout:g} s")
-            chunk = link.recv(4096)
+            link.settimeout(max(0.001, until - time.monotonic()))
+            try:
+                chunk = link.recv(4096)
+            except TimeoutError as e:
+                raise LitestreamError(f"the replicator was not ready within {self._ready_timeout:g} s") from e
             if not chunk:
                 raise LitestreamError(f"the replicator ended at its start with exit code {child.wait()}")
             line += chunk

@@ -137,7 +137,7 @@ def run_to_end(work: Coroutine[object, object, T]) -> T:
     async def guarded() -> T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
-        signals.on_stop(lambda: loop.call_soon_threadsafe(task.cancel))
+        signals.on_stop_in(loop, task.cancel)
         return await work
 
     with StopSignals() as signals:

@@ -89,8 +89,13 @@ async def _serve(
     from litestream.daemon.build import build
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    signals.on_stop(lambda: loop.call_soon_threadsafe(stop.set))
-    parent.watch(loop, stop.set)
+    signals.on_stop_in(loop, stop.set)
+
+    def orphaned() -> None:
+        logger.info("the program that started litestream has ended")
+        stop.set()
+
+    parent.watch(loop, orphaned)
     async with build(config, logger, addr=addr) as server:
         return await server.run(stop, parent.ready)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable
@@ -46,6 +47,15 @@ class StopSignals:
         self._on_stop = callback
         if self.received:
             callback()
+
+    def on_stop_in(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+        """The same, with the callback called by `loop`; not at all once that has been closed."""
+
+        def call() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(callback)
+
+        self.on_stop(call)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received:
