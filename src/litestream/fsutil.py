@@ -104,9 +104,11 @@ class AtomicFile:
         durable must not look like success to a second try.
         """
         if not durable:
+            self._stop_writing()
             self._name(create_only=create_only)
             return os.fstat(self.fd)
         os.fsync(self.fd)
+        self._stop_writing()
         # Opened before the name exists: who deletes the object at once may take the directory with it.
         directory = os.open(os.path.dirname(self.path) or ".", _DIRECTORY)
         try:
@@ -119,6 +121,15 @@ class AtomicFile:
         finally:
             os.close(directory)
         return os.fstat(self.fd)
+
+    def _stop_writing(self) -> None:
+        """Keep the file by a descriptor that only reads: who watches the directory must see one whole file moved in,
+        not a writer that ends behind it.
+        """
+        reader = os.open(self.temp, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        os.close(self.fd)
+        self.fd = reader
+        _lock(reader)
 
     def _name(self, *, create_only: bool) -> None:
         if create_only:
