@@ -116,7 +116,7 @@ def test_metrics_are_served_at_addr(config: Path, daemons: Callable[..., Daemon]
         assert refused.code == 1
         assert f'cannot listen on "127.0.0.1:{port}"' in refused.err
     daemon = daemons(config, args=["-addr", f"127.0.0.1:{port}"]).start()
-    daemon.wait_for_objects(tmp_path / "rep")
+    daemon.wait_for_log("snapshot written")
     daemon.wait_for_log(rf"serving metrics on http://127\.0\.0\.1:{port}/metrics")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         text = answer.read().decode()
