@@ -1,0 +1,234 @@
+"""Metrics: the official names, types, labels and help texts, and how they are served."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from helpers.cli import Program
+from litestream.errors import ConfigError
+from litestream.metrics import Metrics, expose
+from litestream.web import parse_addr, serve_metrics
+
+OFFICIAL = {
+    "db_size": ("gauge", {"db"}, "The current size of the real DB"),
+    "wal_size": ("gauge", {"db"}, "The current size of the real WAL"),
+    "total_wal_bytes": ("counter", {"db"}, "Total number of bytes written to shadow WAL"),
+    "shadow_wal_index": ("gauge", {"db"}, "The current index of the shadow WAL"),
+    "shadow_wal_size": ("gauge", {"db"}, "Current size of shadow WAL, in bytes"),
+    "sync_count": ("counter", {"db"}, "Number of sync operations performed"),
+    "sync_error_count": ("counter", {"db"}, "Number of sync errors that have occurred"),
+    "sync_seconds": ("counter", {"db"}, "Time spent syncing shadow WAL, in seconds"),
+    "checkpoint_count": ("counter", {"db", "mode"}, "Number of checkpoint operations performed"),
+    "checkpoint_error_count": ("counter", {"db", "mode"}, "Number of checkpoint errors that have occurred"),
+    "checkpoint_seconds": ("counter", {"db", "mode"}, "Time spent checkpointing WAL, in seconds"),
+    "replica_wal_bytes": ("counter", {"db", "name"}, "The number wal bytes written"),
+    "replica_wal_index": ("gauge", {"db", "name"}, "The current WAL index"),
+    "replica_wal_offset": ("gauge", {"db", "name"}, "The current WAL offset"),
+    "replica_validation_total": ("counter", {"db", "name", "status"}, "The number of validations performed"),
+    "replica_operation_total": (
+        "counter",
+        {"replica_type", "operation"},
+        "The number of replica operations performed",
+    ),
+    "replica_operation_bytes": (
+        "counter",
+        {"replica_type", "operation"},
+        "The number of bytes used by replica operations",
+    ),
+}
+"""The metrics of 0.3.13."""
+
+SEED = {"replica_snapshot_total": ("gauge", {"db", "name"}, "The current number of snapshots")}
+
+Scrape = dict[str, tuple[str, set[str], str]]
+
+
+def scraped(text: str) -> Scrape:
+    """Type, labels and help of each family of ours in a scrape, by name without prefix; exactly as written."""
+    help_ = dict(re.findall(r"^# HELP litestream_(\w+) (.*)$", text, re.MULTILINE))
+    type_ = dict(re.findall(r"^# TYPE litestream_(\w+) (\w+)$", text, re.MULTILINE))
+    labels: dict[str, set[str]] = {}
+    for name, inside in re.findall(r"^litestream_(\w+)\{(.*)\} ", text, re.MULTILINE):
+        labels.setdefault(name, set()).update(re.findall(r'(\w+)="', inside))
+    assert help_.keys() == type_.keys() == labels.keys()
+    return {name: (type_[name], labels[name], help_[name]) for name in help_}
+
+
+def filled() -> Metrics:
+    """All families, with one number each."""
+    metrics = Metrics()
+    for family in metrics.families():
+        family.labels(**dict.fromkeys(family.label_names, "x")).set(1)
+    return metrics
+
+
+def test_official_names() -> None:
+    """Names, types, labels and help texts are the official ones, without an added `_total` or `_created`."""
+    assert scraped(expose(filled()).decode()) == OFFICIAL | SEED
+
+
+def test_scrape_of_the_official_program(official_v03: Program, tmp_path: Path) -> None:
+    """Every metric that 0.3.13 really serves is in our list as it is there."""
+    database = tmp_path / "app.db"
+    connection = sqlite3.connect(database)
+    connection.executescript("PRAGMA journal_mode=wal; CREATE TABLE t (x); INSERT INTO t VALUES (1)")
+    connection.close()
+    config = tmp_path / "litestream.yml"
+    port = 20000 + time.monotonic_ns() % 10000
+    config.write_text(
+        f"addr: 127.0.0.1:{port}\ndbs:\n  - path: {database}\n    checkpoint-interval: 1s\n    replicas:\n"
+        f"      - type: file\n        path: {tmp_path / 'replica'}\n        validation-interval: 1s\n"
+    )
+    late = ("replica_validation_total", "replica_wal_offset", "shadow_wal_size", "checkpoint_seconds", "sync_seconds")
+    with subprocess.Popen(
+        [official_v03.binary, "replicate", "-config", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            text = _wait_for(f"http://127.0.0.1:{port}/metrics", lambda text: all(name in text for name in late))
+        finally:
+            process.kill()
+    found = scraped(text)
+    assert len(found) >= 13
+    assert {name: OFFICIAL[name] for name in found} == found
+
+
+def _wait_for(url: str, condition: Callable[[str], bool]) -> str:
+    text = ""
+    for _ in range(150):
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                text = answer.read().decode()
+        except OSError:
+            pass
+        if condition(text):
+            return text
+        time.sleep(0.1)
+    raise AssertionError(text)
+
+
+def test_values_and_labels_read_back() -> None:
+    """Odd labels and all kinds of numbers come out of a Prometheus parser as they went in."""
+    metrics = Metrics()
+    paths = ['/a "b"\\n\n/c.db', "/100%.db", "/é.db"]
+    numbers = [0.0, 1.0, 123456789012.0, 0.25, 1e-9, -3.0, float("inf"), float("-inf")]
+    for path in paths:
+        metrics.db_size.labels(db=path).set(1)
+    for number in numbers:
+        metrics.wal_size.labels(db=str(number)).set(number)
+    metrics.db_size.labels(db="/\udcff.db").set(2)
+    families = {family.name: family for family in text_string_to_metric_families(expose(metrics).decode())}
+    assert {sample.labels["db"] for sample in families["litestream_db_size"].samples} == {*paths, r"/\udcff.db"}
+    assert {s.labels["db"]: s.value for s in families["litestream_wal_size"].samples} == {str(n): n for n in numbers}
+
+
+def test_counting() -> None:
+    """Counters only go up, by threads at once; labels must be the family's own; what is removed is not shown."""
+    metrics = Metrics()
+    value = metrics.sync_count.labels(db="x")
+
+    def count() -> None:
+        for _ in range(2000):
+            value.inc()
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert metrics.sync_count.labels(db="x").value == 8000
+    with pytest.raises(ValueError, match="cannot go down"):
+        value.inc(-1)
+    with pytest.raises(ValueError, match="has the labels db, not name"):
+        metrics.sync_count.labels(name="x")
+    for mode in ("PASSIVE", "SEAL"):
+        metrics.checkpoint_count.labels(db="x", mode=mode).inc()
+    metrics.checkpoint_count.labels(db="y", mode="SEAL").inc()
+    metrics.checkpoint_count.remove(db="x")
+    assert metrics.checkpoint_count.samples() == [(("y", "SEAL"), 1.0)]
+    with pytest.raises(ValueError, match="already"):
+        metrics.gauge("db_size", "again")
+
+
+def test_collectors() -> None:
+    """What is kept elsewhere is asked for at each scrape, until it is no longer wanted."""
+    metrics = Metrics()
+    pinned = metrics.gauge("pinned", "Seconds")
+    seconds = iter((2, 4))
+    stop = metrics.before_collect(lambda: pinned.labels().set(next(seconds)))
+    assert b"\nlitestream_pinned 2\n" in expose(metrics)
+    assert b"\nlitestream_pinned 4\n" in expose(metrics)
+    stop()
+    assert b"\nlitestream_pinned 4\n" in expose(metrics)
+
+
+def test_nothing_is_imported_early() -> None:
+    """Counting, and importing the server, import neither prometheus_client nor the web libraries."""
+    code = (
+        "import sys, litestream.metrics, litestream.web, litestream.replica; litestream.metrics.Metrics();"
+        "print(sorted({'prometheus_client', 'starlette', 'uvicorn', 'numpy'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_process_metrics() -> None:
+    """The process tells of itself, as the official one does."""
+    text = expose(Metrics()).decode()
+    assert "process_cpu_seconds_total " in text
+    assert "process_open_fds " in text
+
+
+async def _get(url: str) -> tuple[int, str, str]:
+    def get() -> tuple[int, str, str]:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return answer.status, answer.headers["content-type"], answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, "", ""
+
+    return await asyncio.to_thread(get)
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1"])
+async def test_server(host: str) -> None:
+    """`/metrics` is served on this host only unless another is named, anything else is not found."""
+    metrics = filled()
+    server = await serve_metrics(f"{host}:0", metrics)
+    assert server.url.startswith(f"http://{host or 'localhost'}:")
+    status, kind, text = await _get(server.url)
+    assert (status, kind) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert scraped(text) == OFFICIAL | SEED
+    assert (await _get(server.url.replace("metrics", "other")))[0] == 404
+    with pytest.raises(ConfigError, match=r'^addr: cannot listen on "127\.0\.0\.1:\d+": Address already in use$'):
+        await serve_metrics(f"127.0.0.1:{server.url.split(':')[2].split('/')[0]}", metrics)
+    await server.close()
+    await server.close()
+    with pytest.raises(OSError, match="refused"):
+        await _get(server.url)
+
+
+def test_addresses() -> None:
+    """The forms of an address; one without a port has the official text."""
+    assert parse_addr(":9090") == ("localhost", 9090)
+    assert parse_addr("0.0.0.0:9090") == ("0.0.0.0", 9090)
+    assert parse_addr("[::1]:9090") == ("::1", 9090)
+    for addr in ("localhost", "9090", "localhost:", "::1", "[::1]", ""):
+        with pytest.raises(ConfigError, match=f'^must specify port for bind address: "{re.escape(addr)}"$'):
+            parse_addr(addr)
+    for addr in (":http", ":65536", ":-1", ":²"):
+        with pytest.raises(ConfigError, match="must be a number"):
+            parse_addr(addr)
