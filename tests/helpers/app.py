@@ -119,6 +119,15 @@ class App:
     def spill(self, rows: int = 200, *, name: str = "main") -> None:
         self.do("spill", rows=rows, name=name)
 
+    def fill(self, rows: int, *, table: str = "bulk") -> None:
+        """A table of random rows, one page each, in one transaction: what makes a snapshot take its time."""
+        self.sql(f"CREATE TABLE IF NOT EXISTS {table}(body BLOB)")
+        self.sql(
+            "WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM k WHERE i<?) "
+            f"INSERT INTO {table} SELECT randomblob(3900) FROM k",
+            rows,
+        )
+
     # --- the ledger
 
     def ledger(self, count: int = 1, *, big: int = BIG, pause: float = 0, name: str = "main") -> int:

@@ -181,16 +181,9 @@ def test_s06_long_migration_then_checkpoint(rig: Rig, app: App) -> None:
     """After one very large transaction R catches up without holding up A's next commits."""
     rows = 200_000 if LONG else 12_000
     app.create(rig.db, pragmas=NO_AUTOCHECKPOINT)
-    app.sql("CREATE TABLE migration(body BLOB)")
     rig.start()
     rig.reach(0)
-    app.sql("BEGIN")
-    app.sql(
-        "WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM k WHERE i<?) "
-        "INSERT INTO migration SELECT randomblob(3900) FROM k",
-        rows,
-    )
-    app.sql("COMMIT")
+    app.fill(rows)
     assert wal.size(rig.db) > rows * 4000
     app.start_writing(rig.db, pause=0.01, pragmas=NO_AUTOCHECKPOINT)
     rig.reach(1, timeout=60)

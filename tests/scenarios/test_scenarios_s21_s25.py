@@ -160,12 +160,7 @@ def test_s24_replicator_is_another_process(rig: Rig, app: App) -> None:
 def test_s25_snapshot_slower_than_the_writes(rig: Rig, app: App) -> None:
     """A snapshot that takes many times as long as it should, under writes with autocheckpoint, has no torn page."""
     app.create(rig.db)
-    app.sql("CREATE TABLE bulk(body BLOB)")
-    app.sql(
-        "WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM k WHERE i<?) "
-        "INSERT INTO bulk SELECT randomblob(3900) FROM k",
-        8_000,
-    )
+    app.fill(8_000)
     app.start_writing(rig.db, pause=0.004, big=8000)
     daemon = rig.start()
     largest = 0

@@ -26,20 +26,10 @@ def left_over(folder: Path, name: str) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if name in p.name)
 
 
-def fill(app: App, rows: int, size: int = 3900) -> None:
-    """A table of random rows: what makes a snapshot take its time."""
-    app.sql("CREATE TABLE bulk(body BLOB)")
-    app.sql(
-        "WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM k WHERE i<?) "
-        f"INSERT INTO bulk SELECT randomblob({size}) FROM k",
-        rows,
-    )
-
-
 def test_s30_retention_between_plan_and_fetch(rig: Rig, app: App) -> None:
     """Restores while retention deletes what they have planned succeed, and never go back."""
     app.create(rig.db)
-    fill(app, 500)
+    app.fill(500)
     settings = {"snapshot-interval": "400ms", "retention": "1500ms", "retention-check-interval": "100ms"}
     rig.start(replica=settings, min_checkpoint_page_count=20)
     rig.reach(0)
@@ -118,7 +108,7 @@ def test_s35_restore_over_an_open_database_is_refused(rig: Rig, app: App, apps: 
 
 
 def test_s36_no_backup_is_told_from_cannot_tell(tmp_path: Path) -> None:
-    """At boot: an empty place is exit 0 with -if-replica-exists; one that cannot be read never is, and makes no file."""
+    """An empty place is exit 0 with -if-replica-exists; one that cannot be read never is. Neither makes a file."""
     out = tmp_path / "out.db"
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("no directory")
@@ -180,7 +170,7 @@ def test_s37_restore_older_then_replicate(rig: Rig, app: App, apps: Callable[[],
 def large(rig: Rig, app: App) -> Rig:
     """A replica of 40 MB, finished."""
     app.create(rig.db)
-    fill(app, 10_000)
+    app.fill(10_000)
     app.ledger(5)
     daemon = rig.start()
     rig.reach(5, timeout=60)

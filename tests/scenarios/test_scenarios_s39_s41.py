@@ -223,12 +223,7 @@ def test_s40_database_comes_into_being(rig: Rig, app: App, first: str) -> None:
 def test_s41_stop_while_uploading(rig: Rig, app: App, number: signal.Signals) -> None:
     """A stop in the middle of the first snapshot ends within its bound; all that counts as stored is sound."""
     app.create(rig.db)
-    app.sql("CREATE TABLE bulk(body BLOB)")
-    app.sql(
-        "WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM k WHERE i<?) "
-        "INSERT INTO bulk SELECT randomblob(3900) FROM k",
-        10_000,
-    )
+    app.fill(10_000)
     daemon = rig.start()
     daemon.wait_for_log("new generation")
     code = daemon.stop(number, timeout=40)
