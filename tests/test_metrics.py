@@ -53,6 +53,13 @@ OFFICIAL = {
 
 SEED = {"replica_snapshot_total": ("gauge", {"db", "name"}, "The current number of snapshots")}
 
+OURS = {
+    "db_error": ("gauge", {"db"}, "Whether the database is not being replicated, for whatever reason"),
+    "replica_error": ("gauge", {"db", "name"}, "Whether the last upload failed"),
+    "wal_pinned_seconds": ("gauge", {"db"}, "For how long a reader has kept the WAL from restarting"),
+    "seal_seconds_max": ("gauge", {"db"}, "Longest time for which writers were held back"),
+}
+
 Scrape = dict[str, tuple[str, set[str], str]]
 
 
@@ -77,7 +84,7 @@ def filled() -> Metrics:
 
 def test_official_names() -> None:
     """Names, types, labels and help texts are the official ones, without an added `_total` or `_created`."""
-    assert scraped(expose(filled()).decode()) == OFFICIAL | SEED
+    assert scraped(expose(filled()).decode()) == OFFICIAL | SEED | OURS
 
 
 def test_scrape_of_the_official_program(official_v03: Program, tmp_path: Path) -> None:
@@ -211,7 +218,7 @@ async def test_server(host: str) -> None:
     assert server.url.startswith(f"http://{host or 'localhost'}:")
     status, kind, text = await _get(server.url)
     assert (status, kind) == (200, "text/plain; version=0.0.4; charset=utf-8")
-    assert scraped(text) == OFFICIAL | SEED
+    assert scraped(text) == OFFICIAL | SEED | OURS
     assert (await _get(server.url.replace("metrics", "other")))[0] == 404
     with pytest.raises(ConfigError, match=r'^addr: cannot listen on "127\.0\.0\.1:\d+": Address already in use$'):
         await serve_metrics(f"127.0.0.1:{server.url.split(':')[2].split('/')[0]}", metrics)

@@ -83,7 +83,8 @@ _OPERATION = ("replica_type", "operation")
 class Metrics:
     """All families of one process. Names, types, labels and help texts are those of the official 0.3.13.
 
-    `litestream_replica_snapshot_total` is the seed's. More families can be added with `counter` and `gauge`.
+    `litestream_replica_snapshot_total` is the seed's, and the last ones are our own. More can be added with `counter`
+    and `gauge`.
     """
 
     def __init__(self) -> None:
@@ -116,6 +117,14 @@ class Metrics:
         self.replica_operation_bytes = counter(
             "replica_operation_bytes", "The number of bytes used by replica operations", _OPERATION
         )
+
+        # Ours: what the official program only logs.
+        self.db_error = gauge("db_error", "Whether the database is not being replicated, for whatever reason", _DB)
+        self.replica_error = gauge("replica_error", "Whether the last upload failed", _REPLICA)
+        self.wal_pinned_seconds = gauge(
+            "wal_pinned_seconds", "For how long a reader has kept the WAL from restarting", _DB
+        )
+        self.seal_seconds_max = gauge("seal_seconds_max", "Longest time for which writers were held back", _DB)
 
     def counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Family:
         """A family of numbers that only go up. `name` without the prefix `litestream_`."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import AsyncIterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from litestream.client import open_client
@@ -12,11 +12,15 @@ from litestream.config import Config, DatabaseConfig, ReplicaConfig
 from litestream.core.durations import format_duration
 from litestream.daemon.database import DatabaseTask
 from litestream.daemon.logs import quoted
+from litestream.daemon.measures import Measures
 from litestream.daemon.server import Entry, Server
 from litestream.daemon.watcher import Watcher
 from litestream.db.db import DB
-from litestream.metrics import DEFAULT, Metrics
+from litestream.metrics import DEFAULT
 from litestream.replica import Replica
+
+LANE_THREADS = 8
+"""Threads for what may block (attaching, backfilling, reading a snapshot) of all databases together."""
 
 
 @asynccontextmanager
@@ -27,6 +31,7 @@ async def build(config: Config, logger: logging.Logger, *, addr: str = "") -> As
     """
     watcher = Watcher()
     watcher.start()
+    lane = ThreadPoolExecutor(LANE_THREADS, thread_name_prefix="litestream-db")
     web = None
     try:
         if addr:
@@ -34,7 +39,8 @@ async def build(config: Config, logger: logging.Logger, *, addr: str = "") -> As
 
             web = await serve_metrics(addr, DEFAULT)
             logger.info("serving metrics on %s", web.url)
-        entries = [_entry(database, watcher) for database in config.databases]
+        measures = Measures(DEFAULT)
+        entries = [_entry(database, watcher, lane, measures) for database in config.databases]
         yield Server(
             entries,
             shutdown_timeout=config.shutdown_sync_timeout,
@@ -45,9 +51,10 @@ async def build(config: Config, logger: logging.Logger, *, addr: str = "") -> As
         if web is not None:
             await web.close()
         watcher.close()
+        lane.shutdown(wait=False, cancel_futures=True)
 
 
-def _entry(config: DatabaseConfig, watcher: Watcher) -> Entry:
+def _entry(config: DatabaseConfig, watcher: Watcher, lane: Executor, measures: Measures) -> Entry:
     db = DB(
         config.path,
         meta_path=config.meta_path,
@@ -55,10 +62,11 @@ def _entry(config: DatabaseConfig, watcher: Watcher) -> Entry:
         max_checkpoint_page_count=config.max_checkpoint_page_count,
         checkpoint_interval=config.checkpoint_interval,
         busy_timeout=config.busy_timeout,
+        lane=lane,
     )
-    _count(db, DEFAULT)
     replicas = [_replica(db, replica) for replica in config.replicas]
     task = DatabaseTask(db, replicas, watcher, sweep_interval=config.monitor_interval)
+    measures.watch(task)
     return Entry(db, replicas, task.run, [_described(replica) for replica in config.replicas])
 
 
@@ -78,31 +86,3 @@ def _described(config: ReplicaConfig) -> str:
     """What the log says of a replica, in the official form."""
     interval = format_duration(config.sync_interval)
     return f"name={quoted(config.label)} type={config.type} path={quoted(config.location)} sync-interval={interval}"
-
-
-def _count(db: DB, metrics: Metrics) -> None:
-    """Have the official metrics of a database brought up to date before each scrape."""
-    path = db.path
-
-    def collect() -> None:
-        stats, pos = db.stats, db.pos()
-        metrics.db_size.labels(db=path).set(_size(db.real_path))
-        metrics.wal_size.labels(db=path).set(_size(db.wal_path))
-        metrics.total_wal_bytes.labels(db=path).set(stats.wal_bytes)
-        metrics.shadow_wal_index.labels(db=path).set(pos.index)
-        metrics.shadow_wal_size.labels(db=path).set(pos.offset)
-        metrics.sync_count.labels(db=path).set(stats.syncs)
-        metrics.sync_error_count.labels(db=path).set(stats.sync_errors)
-        metrics.sync_seconds.labels(db=path).set(stats.sync_seconds)
-        for mode, count in list(stats.checkpoints.items()):
-            metrics.checkpoint_count.labels(db=path, mode=mode).set(count)
-            metrics.checkpoint_seconds.labels(db=path, mode=mode).set(stats.checkpoint_seconds.get(mode, 0.0))
-
-    metrics.before_collect(collect)
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

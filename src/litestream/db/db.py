@@ -33,6 +33,7 @@ from litestream.errors import (
     ContinuityLostError,
     CorruptObjectError,
     DatabaseBusyError,
+    DatabaseError,
     GenerationChangedError,
     NoGenerationError,
 )
@@ -450,6 +451,9 @@ class DB:
             self._checkpointing = True
         try:
             complete, _, _ = attached.source.checkpoint_passive()
+        except DatabaseError:
+            self.stats.checkpoint_failed(action.name)
+            raise
         finally:
             with self._lock:
                 self._checkpointing = False
