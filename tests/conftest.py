@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("helpers.contract")
+
 from helpers.app import App
 from helpers.cli import Daemon, Program
 from helpers.official import V03, V05, official

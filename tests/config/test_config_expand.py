@@ -23,7 +23,7 @@ PLAIN = st.text(st.characters(exclude_characters="$", exclude_categories=["Cs"])
         ("${A}${B}", "1two"),
         ("$A/$B.db", "1/two.db"),
         ("$AB", "three"),
-        ("${PID} $PID", f"{os.getpid()} {os.getpid()}"),
+        pytest.param("${PID} $PID", f"{os.getpid()} {os.getpid()}", id="process"),  # not the same in each worker
         ("${MY.DOTTED}", "dot"),
         ("cost: 5 $", "cost: 5 $"),
         ("$ A $/x", "$ A $/x"),

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 
 import pytest
-from contract import HOSTILE_KEYS, chunks
 
+from helpers.contract import HOSTILE_KEYS, chunks
 from helpers.faultstore import Fault, FaultStore
 from helpers.stamps import example_stamp
 from litestream.client import GenerationView, Overview, ReplicaClient, open_client

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from contract import StoreContract, chunks, keys, read
 
+from helpers.contract import StoreContract, chunks, keys, read
 from helpers.faultstore import FOREVER, Fault, FaultStore
 from litestream.errors import StorageError
 from litestream.storage.memory import MemoryStore

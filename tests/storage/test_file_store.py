@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from contract import StoreContract, chunks, keys, read
 
+from helpers.contract import StoreContract, chunks, keys, read
 from litestream import fsutil
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from litestream.fsutil import is_temp_name

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from contract import StoreContract, read
 
+from helpers.contract import StoreContract, read
 from litestream.storage import open_store
 from litestream.storage.memory import MemoryStore
 
