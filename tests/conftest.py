@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("helpers.contract")
+pytest.register_assert_rewrite("helpers.contract")  # before anything imports it, hence the order
 
-from helpers.app import App
-from helpers.cli import Daemon, Program
-from helpers.official import V03, V05, official
-from helpers.rig import Rig
+from helpers.app import App  # noqa: E402
+from helpers.cli import Daemon, Program  # noqa: E402
+from helpers.official import V03, V05, official  # noqa: E402
+from helpers.rig import Rig  # noqa: E402
 
 
 @pytest.fixture
