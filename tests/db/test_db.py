@@ -9,6 +9,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -607,3 +608,35 @@ class TestSeal:
         db.close()
 
         assert (app.sql("PRAGMA schema_version"), app.sql("SELECT name FROM sqlite_schema")) == before
+
+
+class TestShadow:
+    def test_pruned_indexes_are_not_made_durable(self, path: Path, app: App, dbs: list[DB]) -> None:
+        """After old indexes were deleted the next overlap still makes what is left durable."""
+        app.create(path)
+        db = attached(path, dbs)
+        db.acknowledge("slow", Pos(db.pos().generation, 0, 0))
+        for _ in range(3):
+            app.ledger(2)
+            db.sync_now()
+            db.checkpoint(seal=True)
+        app.ledger(1)
+        db.sync_now()
+        assert db.pos().index == 3
+        attachment = db._attached
+        assert attachment is not None
+        attachment.shadow.prune(3)
+
+        db.maintain()
+
+        assert {segment.index for segment in db.wal_segments(db.pos().generation)} == {3}
+
+    async def test_a_shared_lane_outlives_one_database(self, path: Path, app: App) -> None:
+        """Closing a database does not take the threads of the others away."""
+        app.create(path)
+        with ThreadPoolExecutor(1) as lane:
+            db = DB(str(path), lane=lane)
+            await db.call(db.sync_now)
+            await db.call(db.close)
+
+            assert await db.call(lambda: 1) == 1

@@ -92,6 +92,7 @@ class DB:
         self.stats = Stats()
         self.clock = clock
         self._lane = lane
+        self._own_lane: ThreadPoolExecutor | None = None
         self._lock = threading.RLock()
         self._maintenance = threading.Lock()
         self._attached: Attachment | None = None
@@ -169,7 +170,7 @@ class DB:
     async def call(self, fn: Callable[..., T], *args: object) -> T:
         """Run blocking work in this database's lane. A cancelled call goes on running there; its result is dropped."""
         if self._lane is None:
-            self._lane = ThreadPoolExecutor(2, thread_name_prefix="litestream-db")
+            self._lane = self._own_lane = ThreadPoolExecutor(2, thread_name_prefix="litestream-db")
         return await asyncio.get_running_loop().run_in_executor(self._lane, fn, *args)
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -297,9 +298,9 @@ class DB:
             if self._guard is not None:
                 self._guard.release()
                 self._guard = None
-        if isinstance(self._lane, ThreadPoolExecutor):
-            self._lane.shutdown(wait=False)
-            self._lane = None
+        if self._own_lane is not None:
+            self._own_lane.shutdown(wait=False)
+            self._own_lane = self._lane = None
 
     # -- inside: copying
 

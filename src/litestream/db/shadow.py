@@ -133,7 +133,9 @@ class ShadowWAL:
             return
         self._entries = self._entries[len(old) :]
         for number in sorted({entry.info.index for entry in old}):
-            shutil.rmtree(os.path.join(self._root, f"{number:08x}"), ignore_errors=True)
+            directory = os.path.join(self._root, f"{number:08x}")
+            self._unsynced_directories.discard(directory)
+            shutil.rmtree(directory, ignore_errors=True)
 
     # -- inside
 

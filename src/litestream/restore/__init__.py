@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 __all__ = ["IntegrityCheck", "PlannedObject", "Progress", "RestoreOptions", "RestoreResult", "restore"]
 
 _PLANS = 4
-"""Times that a plan is made: retention may delete objects between the listing and the fetch."""
-_PAUSE = 0.1
+"""Times that a plan is made: retention may delete or replace objects between the listing and the fetch."""
+_PAUSE = 0.03
 """Seconds, times the number of the attempt, before the next plan."""
 _MAX_RATIO = 255
 """LZ4 cannot grow data by more: what all objects together unpack to is bounded before anything is."""
@@ -90,12 +90,18 @@ async def restore(
         except ObjectNotFoundError as error:
             if attempt == _PLANS:
                 raise CorruptObjectError("is in the listing, but cannot be read: not found", key=error.key) from error
-            await asyncio.sleep(attempt * _PAUSE)
         except CorruptObjectError as error:
-            if plan is None:
-                raise  # has its hint
-            raise with_hint(error, plan.hint) from error
+            if attempt == _PLANS or not (await _changed(plan) if plan is not None else attempt == 1):
+                raise (with_hint(error, plan.hint) if plan is not None else error) from error.__cause__
+        await asyncio.sleep(attempt * _PAUSE)
     raise AssertionError("unreachable")
+
+
+async def _changed(plan: Plan) -> bool:
+    """Whether the store no longer holds what was planned: retention deletes objects, and may replace a snapshot."""
+    objects = await plan.store.list(plan.layout.generation_prefix(plan.generation))
+    there = {info.key: (info.size, info.modified) for info in objects}
+    return any(there.get(planned.key) != (planned.size, planned.created_at) for planned in plan.files())
 
 
 class _Run:
