@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager
 from litestream.client import open_client
 from litestream.config import Config, DatabaseConfig, ReplicaConfig
 from litestream.core.durations import format_duration
+from litestream.daemon.child import Child
 from litestream.daemon.database import DatabaseTask
 from litestream.daemon.logs import quoted
 from litestream.daemon.measures import Measures
@@ -24,10 +26,11 @@ LANE_THREADS = 8
 
 
 @asynccontextmanager
-async def build(config: Config, logger: logging.Logger, *, addr: str = "") -> AsyncIterator[Server]:
+async def build(config: Config, logger: logging.Logger, *, addr: str = "", command: str = "") -> AsyncIterator[Server]:
     """A server for everything in the configuration, nothing of it opened yet. Runs on the current event loop.
 
-    With `addr`, `/metrics` is served there. Raises `ConfigError` if that address cannot be had.
+    `command` is the application to run beside it. With `addr`, `/metrics` is served there. Raises `ConfigError` if
+    that address cannot be had.
     """
     watcher = Watcher()
     watcher.start()
@@ -45,6 +48,7 @@ async def build(config: Config, logger: logging.Logger, *, addr: str = "") -> As
             entries,
             shutdown_timeout=config.shutdown_sync_timeout,
             shutdown_interval=config.shutdown_sync_interval,
+            child=_child(command, config, logger),
             logger=logger,
         )
     finally:
@@ -52,6 +56,10 @@ async def build(config: Config, logger: logging.Logger, *, addr: str = "") -> As
             await web.close()
         watcher.close()
         lane.shutdown(wait=False, cancel_futures=True)
+
+
+def _child(command: str, config: Config, logger: logging.Logger) -> Child | None:
+    return Child(command, os.environ, config.databases[0].path, logger) if command else None
 
 
 def _entry(config: DatabaseConfig, watcher: Watcher, lane: Executor, measures: Measures) -> Entry:
@@ -67,7 +75,7 @@ def _entry(config: DatabaseConfig, watcher: Watcher, lane: Executor, measures: M
     replicas = [_replica(db, replica) for replica in config.replicas]
     task = DatabaseTask(db, replicas, watcher, sweep_interval=config.monitor_interval)
     measures.watch(task)
-    return Entry(db, replicas, task.run, [_described(replica) for replica in config.replicas])
+    return Entry(db, replicas, task.run, [_described(replica) for replica in config.replicas], task.tried)
 
 
 def _replica(db: DB, config: ReplicaConfig) -> Replica:

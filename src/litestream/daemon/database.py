@@ -54,6 +54,7 @@ class DatabaseTask:
         self._logger = logger or logging.getLogger("litestream.db")
         self._sweep_interval = sweep_interval
         self._changed = asyncio.Event()
+        self._tried = asyncio.Event()
         self._logged: tuple[str, float, int] = ("", 0.0, 0)
         self._quiet_since = time.monotonic()
 
@@ -71,6 +72,10 @@ class DatabaseTask:
         finally:
             self._watcher.remove(self.db.real_path)
 
+    async def tried(self) -> None:
+        """Return once the database was attached, or could not be at the first try."""
+        await self._tried.wait()
+
     # -- inside
 
     def _on_change(self) -> None:
@@ -87,6 +92,8 @@ class DatabaseTask:
             else:
                 self._recovered()
                 return
+            finally:
+                self._tried.set()
             self._changed.clear()
             await self._wait(min(delay, self._sweep_interval))
             self._watcher.refresh(self.db.real_path)

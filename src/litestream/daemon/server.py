@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from litestream.core.durations import format_duration
 from litestream.core.position import Pos
+from litestream.daemon.child import Child
 from litestream.errors import (
     DatabaseAbsentError,
     DatabaseBusyError,
@@ -48,6 +50,10 @@ class Destination(Protocol):
     async def close(self) -> None: ...
 
 
+async def _at_once() -> None:
+    """For entries that have nothing to wait for."""
+
+
 @dataclass(slots=True)
 class Entry:
     """One database with its replicas, and the work on them: `run` goes on until it is cancelled."""
@@ -57,6 +63,8 @@ class Entry:
     run: Callable[[], Awaitable[None]]
     describe: Sequence[str] = ()
     """One text per replica for the log: `name="file" type="file" …`."""
+    tried: Callable[[], Awaitable[None]] = _at_once
+    """Returns once the database was looked for, found or not: the application may be started then."""
 
 
 @dataclass(slots=True)
@@ -67,6 +75,8 @@ class Outcome:
     """`PATH(NAME)` of each replica that may lack commits, and why; empty: everything is durable."""
     stuck: bool = False
     """Work was still going on in some thread when the time was over."""
+    child: int = 0
+    """Exit status of the command of `-exec`."""
 
 
 class Server:
@@ -75,6 +85,7 @@ class Server:
     Args:
         shutdown_timeout: seconds for the last sync of everything; 0: one attempt, however long it takes.
         shutdown_interval: seconds between the attempts.
+        child: the application to run; when it ends, so does the server.
     """
 
     def __init__(
@@ -83,15 +94,25 @@ class Server:
         *,
         shutdown_timeout: float = 30.0,
         shutdown_interval: float = 0.5,
+        child: Child | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         self.entries = entries
+        self.child = child
         self.shutdown_timeout = shutdown_timeout
         self.shutdown_interval = shutdown_interval
         self.logger = logger or logging.getLogger("litestream.server")
 
-    async def run(self, stop: asyncio.Event, on_ready: Callable[[], None] = lambda: None) -> Outcome:
-        """Start everything, wait for `stop`, do the last sync, close everything."""
+    async def run(
+        self,
+        stop: asyncio.Event,
+        on_ready: Callable[[], None] = lambda: None,
+        received: Callable[[], int] = lambda: signal.SIGTERM,
+    ) -> Outcome:
+        """Start everything, wait for `stop` or the end of the child, do the last sync, close everything.
+
+        `received` is asked for the signal that the child is sent. Raises `ConfigError` if the child cannot be run.
+        """
         for entry in self.entries:
             self.logger.info("initialized db: %s", entry.db.path)
             for text in entry.describe:
@@ -100,17 +121,42 @@ class Server:
         self.logger.info("litestream initialization complete")
         on_ready()
         try:
-            await stop.wait()
-            self.logger.info("signal received, litestream shutting down")
+            child = await self._until_the_end(stop, received)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         outcome = await self._last_sync()
+        outcome.child = child
         if not outcome.stuck:
             await self._close()
         self.logger.info("litestream shut down")
         return outcome
+
+    async def _until_the_end(self, stop: asyncio.Event, received: Callable[[], int]) -> int:
+        """Wait for the signal or the child, whichever ends first; the child's exit status."""
+        running = asyncio.create_task(self._run_child())
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                code = running.result()
+                self.logger.info("subprocess exited, litestream shutting down")
+                return code
+            self.logger.info("signal received, litestream shutting down")
+            return await self.child.stop(received()) if self.child is not None else 0
+        finally:
+            running.cancel()
+            stopped.cancel()
+
+    async def _run_child(self) -> int:
+        """Run the child, once every database was looked for; for ever if there is none."""
+        if self.child is None:
+            await asyncio.Event().wait()
+            return 0
+        await asyncio.gather(*(entry.tried() for entry in self.entries))
+        await self.child.start()
+        return await self.child.wait()
 
     async def _supervise(self, entry: Entry) -> None:
         """Run an entry's work; an unexpected error is told and the work begun again, so that others go on."""
