@@ -72,6 +72,10 @@ class DatabaseTask:
         finally:
             self._watcher.remove(self.db.real_path)
 
+    def replica(self, name: str) -> Replica | None:
+        """The replica of that name, if there is one."""
+        return next((replica for replica in self.replicas if replica.name == name), None)
+
     async def tried(self) -> None:
         """Return once the database was attached, or could not be at the first try."""
         await self._tried.wait()

@@ -13,6 +13,7 @@ from litestream.core.durations import format_duration
 from litestream.core.position import Pos
 from litestream.daemon.child import Child
 from litestream.errors import (
+    ConfigError,
     DatabaseAbsentError,
     DatabaseBusyError,
     DatabaseError,
@@ -97,11 +98,45 @@ class Server:
         child: Child | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
-        self.entries = entries
+        self._entries: dict[str, Entry] = {}
+        self._tasks: dict[str, asyncio.Task[None]] | None = None
+        for entry in entries:
+            self.watch(entry)
         self.child = child
         self.shutdown_timeout = shutdown_timeout
         self.shutdown_interval = shutdown_interval
         self.logger = logger or logging.getLogger("litestream.server")
+
+    @property
+    def entries(self) -> list[Entry]:
+        """What is replicated now."""
+        return list(self._entries.values())
+
+    def entry(self, path: str) -> Entry | None:
+        """The entry of the database at `path`, if it is replicated."""
+        return self._entries.get(path)
+
+    def watch(self, entry: Entry) -> None:
+        """Replicate one more database from now on. Raises `ConfigError` if it is replicated already."""
+        if entry.db.path in self._entries:
+            raise ConfigError(f"database is replicated already: {entry.db.path}")
+        self._entries[entry.db.path] = entry
+        if self._tasks is not None:
+            self._begin(entry)
+
+    async def unwatch(self, path: str) -> Outcome:
+        """Stop replicating a database, after a last sync of it; an unknown path is nothing to stop."""
+        entry = self._entries.pop(path, None)
+        if entry is None:
+            return Outcome()
+        task = self._tasks.pop(path, None) if self._tasks is not None else None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        outcome = await self._last_sync([entry])
+        if not outcome.stuck:
+            await self._close([entry])
+        return outcome
 
     async def run(
         self,
@@ -113,25 +148,32 @@ class Server:
 
         `received` is asked for the signal that the child is sent. Raises `ConfigError` if the child cannot be run.
         """
+        self._tasks = {}
         for entry in self.entries:
-            self.logger.info("initialized db: %s", entry.db.path)
-            for text in entry.describe:
-                self.logger.info("replicating to: %s", text)
-        tasks = [asyncio.create_task(self._supervise(entry), name=entry.db.path) for entry in self.entries]
+            self._begin(entry)
         self.logger.info("litestream initialization complete")
         on_ready()
         try:
             child = await self._until_the_end(stop, received)
         finally:
+            tasks, self._tasks = list(self._tasks.values()), None
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        outcome = await self._last_sync()
+        outcome = await self._last_sync(self.entries)
         outcome.child = child
         if not outcome.stuck:
-            await self._close()
+            await self._close(self.entries)
         self.logger.info("litestream shut down")
         return outcome
+
+    def _begin(self, entry: Entry) -> None:
+        """Say what is replicated where, and start the work on it."""
+        self.logger.info("initialized db: %s", entry.db.path)
+        for text in entry.describe:
+            self.logger.info("replicating to: %s", text)
+        if self._tasks is not None:
+            self._tasks[entry.db.path] = asyncio.create_task(self._supervise(entry), name=entry.db.path)
 
     async def _until_the_end(self, stop: asyncio.Event, received: Callable[[], int]) -> int:
         """Wait for the signal or the child, whichever ends first; the child's exit status."""
@@ -170,15 +212,15 @@ class Server:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _last_sync(self) -> Outcome:
-        """Bring every database and replica up to date, as far as that works in the time there is."""
+    async def _last_sync(self, entries: Sequence[Entry]) -> Outcome:
+        """Bring databases and their replicas up to date, as far as that works in the time there is."""
         outcome = Outcome()
-        for entry in self.entries:
+        for entry in entries:
             for replica in entry.replicas:
                 outcome.missing[f"{entry.db.path}({replica.name})"] = "no time was left"
         try:
             async with asyncio.timeout(self.shutdown_timeout or None):
-                await asyncio.gather(*(self._finish(entry, outcome) for entry in self.entries))
+                await asyncio.gather(*(self._finish(entry, outcome) for entry in entries))
         except TimeoutError:
             outcome.stuck = True
             limit = format_duration(self.shutdown_timeout)
@@ -239,8 +281,8 @@ class Server:
                 return False
             await asyncio.sleep(self.shutdown_interval)
 
-    async def _close(self) -> None:
-        for entry in self.entries:
+    async def _close(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
             for replica in entry.replicas:
                 try:
                     await replica.close()

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
+from litestream import fsutil
 from litestream.core.checkpoint import Action, choose_checkpoint
 from litestream.core.position import Pos, WALSegmentInfo
 from litestream.core.stamp import Stamp
@@ -32,6 +33,7 @@ from litestream.db.stats import Stats
 from litestream.errors import (
     ContinuityLostError,
     CorruptObjectError,
+    DatabaseAbsentError,
     DatabaseBusyError,
     DatabaseError,
     GenerationChangedError,
@@ -132,6 +134,22 @@ class DB:
         """Bytes per page; 0 before the first attach."""
         attached = self._attached
         return attached.source.page_size if attached is not None else 0
+
+    def current_generation(self) -> str:
+        """The generation that is being written; empty before the first attach. No I/O."""
+        return self.pos().generation
+
+    def updated_at(self) -> float:
+        """When the database file or its WAL last changed, in Unix seconds. `DatabaseAbsentError` if there is none."""
+        try:
+            times = [os.stat(self._real_path).st_mtime]
+        except OSError as error:
+            raise DatabaseAbsentError(f"database does not exist: {printable(self._path)}") from error
+        try:
+            times.append(os.stat(self.wal_path).st_mtime)
+        except OSError:
+            pass  # no WAL: not opened by anybody yet
+        return max(times)
 
     def wal_segments(self, generation: str) -> list[WALSegmentInfo]:
         """Shadow segments of a generation that are kept, in order; empty for any but the current one."""
@@ -412,6 +430,7 @@ class DB:
                 with local_errors(self.meta_path):
                     if self._guard is None:
                         self._guard = Guard.take(self.meta_path, local_access(self._real_path))
+                        fsutil.remove_stale_temps(self.meta_path)
                     new = attach(self, source, old, reason)
             except BaseException:
                 if old is None:

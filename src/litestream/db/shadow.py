@@ -160,9 +160,11 @@ class ShadowWAL:
     def _scan(self) -> list[tuple[int, int]]:
         found = []
         for index in _names(self._root):
-            if not _INDEX.fullmatch(index):
+            directory = os.path.join(self._root, index)
+            if not _INDEX.fullmatch(index) or not os.path.isdir(directory):
                 continue
-            for name in _names(os.path.join(self._root, index)):
+            fsutil.remove_stale_temps(directory)
+            for name in _names(directory):
                 match = _FILE.fullmatch(name)
                 if match is not None:
                     found.append((int(index, 16), int(match[1], 16)))
