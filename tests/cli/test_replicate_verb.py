@@ -130,7 +130,8 @@ def test_metrics_are_served_at_addr(config: Path, daemons: Callable[..., Daemon]
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
-        (["-exec", "true"], "-exec: "),
+        (["-exec", "/no/such/program"], "exec: cannot run '/no/such/program': No such file or directory"),
+        (["-exec", "'"], "exec: cannot be split into words"),
         (["-addr", "nowhere"], "must specify port for bind address"),
         (["-log-level", "loud"], 'invalid value "loud" for flag -log-level'),
         (["app.db", "file:///x"], "cannot specify a replica URL and the -config flag"),

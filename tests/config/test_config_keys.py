@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from litestream.config import EXEC_REASON, loads
+from litestream.config import loads
 from litestream.config.known_keys import (
     AGE,
     DATABASE,
@@ -163,7 +163,6 @@ def test_reasons_read_well() -> None:
         assert key.note.isprintable()
         assert not key.note.endswith(".")
         assert "|" not in key.note
-    assert SECTIONS[TOP]["exec"].note == EXEC_REASON
 
 
 @pytest.mark.parametrize("section", [TOP, LOGGING, SNAPSHOT, DATABASE, REPLICA])

@@ -150,7 +150,7 @@ GOOD = "dbs: [{path: /a, %s replica: {path: /b, %s}}]\n%s"
         (GOOD % ("recursive: false,", "", ""), True),
         (GOOD % ("recursive: true,", "", ""), False),
         (GOOD % ("dir: x,", "", ""), False),
-        (GOOD % ("", "", "exec: app"), False),
+        (GOOD % ("", "", "exec: app"), True),
         (GOOD % ("", "", "retention: 24h"), True),
         (GOOD % ("", "", "retention: {enabled: false}"), True),
         (GOOD % ("", "", "retention: {enable: false}"), False),

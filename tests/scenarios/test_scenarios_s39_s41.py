@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -281,19 +282,56 @@ def test_s41_second_signal_ends_at_once(rig: Rig, app: App) -> None:
     rig.reach(0)
 
 
-def test_s41_exec_is_answered(rig: Rig, app: App) -> None:
-    """`-exec` runs the command or is refused in one line: it is never taken and ignored."""
+def test_s41_exec_true(rig: Rig, app: App) -> None:
+    """A command that ends at once: everything is in the replica when we end, with its exit status."""
     app.create(rig.db).ledger(5)
     config = write_config(rig.folder / "c.yml", [Database(rig.db, [rig.replica])])
-    done = rig.folder / "done"
-    result = OURS.run("replicate", "-config", config, "-exec", f"touch {done}", timeout=30)
-    if result.code == 0:
-        assert done.exists()
-        assert rig.restored_n() == 5
-    else:
-        assert "exec" in result.err
-        assert len(result.err.strip().splitlines()) == 1
-        assert rig.objects() == []
+    result = OURS.run("replicate", "-config", config, "-exec", "true", timeout=30)
+    assert result.code == 0
+    assert rig.restored_n() == 5
+
+
+def test_s41_child_dies(rig: Rig, app: App) -> None:
+    """A command that fails, or is killed: what it committed is in the replica, and its status is ours."""
+    app.create(rig.db).ledger(5)
+    config = write_config(rig.folder / "c.yml", [Database(rig.db, [rig.replica])])
+    for command, status in (("sh -c 'exit 3'", 3), ("sh -c 'kill -9 $$'", 137)):
+        app.ledger(1)
+        assert OURS.run("replicate", "-config", config, "-exec", command, timeout=30).code == status
+        assert rig.restored_n() == app.one("SELECT max(n) FROM ledger")
+
+
+def test_s41_child_commits_until_the_end(rig: Rig, app: App) -> None:
+    """What the command commits after it was told to stop is replicated too."""
+    app.create(rig.db).ledger(1)
+    script = (
+        "import os, signal, sqlite3, sys, time\n"
+        "def end(*_):\n"
+        "    c = sqlite3.connect(os.environ['LITESTREAM_DB_PATH']); c.execute('CREATE TABLE late(x)'); c.commit()\n"
+        "    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "print('child is ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    (rig.folder / "child.py").write_text(script)
+    daemon = rig.start(args=("-exec", f"{sys.executable} {rig.folder / 'child.py'}"))
+    daemon.wait_for_log("child is ready")
+    assert daemon.stop() == 0
+    OURS.restored(rig.url, rig.out)
+    connection = sqlite3.connect(rig.out)
+    assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'late'").fetchone() == (1,)
+    connection.close()
+
+
+def test_s41_child_ignores_the_signal(rig: Rig, app: App) -> None:
+    """A command that does not end when told to is killed; the last sync is done all the same."""
+    app.create(rig.db).ledger(1)
+    daemon = rig.start(args=("-exec", "sh -c 'trap \"\" TERM; echo child is ready; while :; do sleep 1; done'"))
+    daemon.wait_for_log("child is ready")
+    app.ledger(2)
+    assert daemon.stop(timeout=30) == 0
+    assert "subprocess does not end, killing it" in daemon.text()
+    assert rig.restored_n() == 3
 
 
 PARENT = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ FLAGS = FlagSet(
     ),
     flags=(
         *COMMON,
-        Flag("exec", "Run a command beside the replication.", "COMMAND"),
+        Flag("exec", "Run an application beside the replication: the end of either ends both.", "COMMAND"),
         Flag("addr", "Serve /metrics at this address; beats addr of the configuration.", "HOST:PORT"),
     ),
     max_args=None,
@@ -51,7 +52,8 @@ def run(parsed: Parsed) -> int:
             for warning in config.warnings:
                 logger.warning("%s", warning)
             addr = parsed.text("addr") if parsed.given("addr") else config.addr or ""
-            outcome = asyncio.run(_serve(config, addr, signals, parent, logger))
+            command = parsed.text("exec") if parsed.given("exec") else config.exec or ""
+            outcome = asyncio.run(_serve(config, addr, command, signals, parent, logger))
         except LitestreamError as e:
             parent.failed(str(e))
             raise
@@ -60,11 +62,6 @@ def run(parsed: Parsed) -> int:
 
 def _config(parsed: Parsed) -> Config:
     """The configuration that flags and arguments mean."""
-    if parsed.given("exec"):
-        import_config()
-        from litestream.config import EXEC_REASON
-
-        raise ConfigError(f"-exec: {EXEC_REASON}")
     config = _from_arguments(parsed) if parsed.args else load_config(parsed)
     if not config.databases:
         raise ConfigError(
@@ -84,7 +81,7 @@ def _from_arguments(parsed: Parsed) -> Config:
 
 
 async def _serve(
-    config: Config, addr: str, signals: StopSignals, parent: ParentLink, logger: logging.Logger
+    config: Config, addr: str, command: str, signals: StopSignals, parent: ParentLink, logger: logging.Logger
 ) -> Outcome:
     from litestream.daemon.build import build
 
@@ -96,16 +93,16 @@ async def _serve(
         stop.set()
 
     parent.watch(loop, orphaned)
-    async with build(config, logger, addr=addr) as server:
-        return await server.run(stop, parent.ready)
+    async with build(config, logger, addr=addr, command=command) as server:
+        return await server.run(stop, parent.ready, lambda: signals.received or signal.SIGTERM)
 
 
 def _ended(outcome: Outcome, logger: logging.Logger) -> int:
     from litestream.cli import fail
 
-    code = 0
+    code = outcome.child
     if outcome.missing:
-        code = fail(f"not everything reached the replicas: {', '.join(outcome.missing)}")
+        code = fail(f"not everything reached the replicas: {', '.join(outcome.missing)}") and (code or 1)
     if outcome.stuck:
         # A thread still waits for a disk or a network that does not answer; the interpreter would wait for it too.
         sys.stdout.flush()

@@ -23,13 +23,12 @@ Everything raises `litestream.errors.ConfigError`; for a file its text has one l
 `FILE:LINE: dbs[0].replicas[0].sync-intervall: unknown key (did you mean "sync-interval"?)`, all of them at once.
 No text shows a value that came from the environment, nor the value of a key that may hold a secret.
 
-`loads(text)` is the same for a text at hand. `EXEC_REASON` says why `exec:` and `-exec` are refused.
+`loads(text)` is the same for a text at hand.
 Importing this package imports pydantic; import it where a configuration is read, not at the top of a module.
 """
 
 from __future__ import annotations
 
-from litestream.config.known_keys import EXEC_REASON
 from litestream.config.loader import find, for_command_line, load, loads
 from litestream.config.models import Config, DatabaseConfig, LoggingConfig, ReplicaConfig
 
@@ -42,5 +41,4 @@ __all__ = [
     "DatabaseConfig",
     "LoggingConfig",
     "ReplicaConfig",
-    "EXEC_REASON",
 ]

@@ -75,9 +75,6 @@ def _table(*keys: Key) -> dict[str, Key]:
     return {key.name: key for key in keys}
 
 
-EXEC_REASON = f"running a program is {_NEXT}: start it beside `litestream replicate`"
-"""Why `exec:` is refused; `-exec` gives the same reason."""
-
 _NO_LTX = "has no effect: replicas are written in the format of 0.3, which has no LTX files and no compaction levels"
 _NO_CLOUD = "has no effect: it belongs to a replica type that is not supported by this version"
 _NO_DIR = f"whole directories are {_NEXT}: list each database with 'path'"
@@ -198,7 +195,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
         ),
         _works("snapshot-interval", Kind.DURATION, "", "the default of all replicas"),
         _works("retention-check-interval", Kind.DURATION, "", "the default of all replicas"),
-        _refused("exec", Kind.TEXT, _ALL, EXEC_REASON),
+        _works("exec", Kind.TEXT, _ALL, "application to run beside the replication; `-exec` beats it"),
         _works("socket", Kind.SECTION, "0.5", "`enabled: false` only", section=SOCKET),
         _works("validation", Kind.SECTION, "0.5", "known, see below", section=VALIDATION),
         _refused("mcp-addr", Kind.TEXT, "0.5", f"the MCP server is {_NEXT}"),

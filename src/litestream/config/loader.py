@@ -173,6 +173,7 @@ class _Builder:
             return None
         return Config(
             addr=plain.addr,
+            exec=plain.exec,
             logging=logging,
             shutdown_sync_timeout=plain.shutdown_sync_timeout,
             shutdown_sync_interval=plain.shutdown_sync_interval,

@@ -224,6 +224,8 @@ class Config(_Model):
 
     addr: Annotated[str, BeforeValidator(_address)] | None = None
     """HOST:PORT or :PORT for /metrics; None: off."""
+    exec: str | None = None
+    """Command of the application to run beside the replication; None: none."""
     logging: LoggingConfig = LoggingConfig()
     shutdown_sync_timeout: Seconds = 30.0
     shutdown_sync_interval: SomeSeconds = 0.5

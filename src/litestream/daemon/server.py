@@ -153,8 +153,11 @@ class Server:
             self._begin(entry)
         self.logger.info("litestream initialization complete")
         on_ready()
+        child, failure = 0, None
         try:
             child = await self._until_the_end(stop, received)
+        except ConfigError as error:
+            failure = error
         finally:
             tasks, self._tasks = list(self._tasks.values()), None
             for task in tasks:
@@ -165,6 +168,8 @@ class Server:
         if not outcome.stuck:
             await self._close(self.entries)
         self.logger.info("litestream shut down")
+        if failure is not None:
+            raise failure
         return outcome
 
     def _begin(self, entry: Entry) -> None:
