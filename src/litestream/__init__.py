@@ -5,9 +5,9 @@ The names below are imported when they are first used: `import litestream` itsel
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from litestream.version import VERSION
+
+TYPE_CHECKING = False  # type checkers know the name; importing typing for it would take longer than all of the rest
 
 if TYPE_CHECKING:
     from litestream import errors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -36,6 +37,17 @@ def test_the_demo_restores_what_it_wrote(tmp_path: Path) -> None:
         p.name for p in folder.iterdir()
     }
     assert "\x1b" not in done.out
+
+
+def test_json_is_the_result_alone(tmp_path: Path) -> None:
+    """-json: nothing is shown meanwhile, and one document on stdout says how it went."""
+    folder = tmp_path / "demo"
+    done = OURS.run("demo", "-json", "-dir", folder, "-duration", "2s", timeout=60)
+    assert (done.code, done.err) == (0, "")
+    result = json.loads(done.out)
+    assert (result["ok"], result["trouble"], result["folder"]) == (True, [], str(folder))
+    assert result["rows"] > result["commits"] > 0
+    assert 0 < result["delay_ms"]["p50"] <= result["delay_ms"]["p95"]
 
 
 def test_a_terminal_sees_it_live(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import sysconfig
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import litestream
-from helpers.cli import LITESTREAM, OURS, environment
+from helpers.cli import LITESTREAM, OURS, Database, environment, wait_until, write_config
 from litestream import cli
 from litestream.cli import databases
 from litestream.cli.flags import Parsed
@@ -60,7 +61,7 @@ def test_restore_is_a_function_and_a_package(first: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("argv", [["-h"], ["--help"], ["help"], ["help", "nothing"]])
+@pytest.mark.parametrize("argv", [["-h"], ["--help"], ["help"], ["-help"]])
 def test_help_is_on_stdout_with_exit_code_0(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Asking for help is no failure."""
     assert cli.run(argv) == 0
@@ -214,3 +215,99 @@ def test_interrupting_a_command_ends_it_with_one_line(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (1, "Error: interrupted\n")
+
+
+def wal_database(folder: Path) -> Path:
+    path = folder / "app.db"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("CREATE TABLE t AS SELECT 7 AS x")
+    connection.close()
+    return path
+
+
+@pytest.mark.parametrize("argv", ["version", "version -json", "help", "wal -h", "databases -config CONFIG", "nothing"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_as_good_as_the_null_device(argv: str, closed: str, tmp_path: Path) -> None:
+    """Started without standard streams, a command does its work, says nothing anywhere, and tells by its exit code."""
+    config = tmp_path / "c.yml"
+    config.write_text("dbs: []\n")
+    command = f"exec {LITESTREAM} {argv.replace('CONFIG', str(config))} {closed}"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, env=environment(), check=False)
+    assert done.returncode == (1 if argv == "nothing" else 0)
+    assert b"Traceback" not in done.stderr
+    if argv != "nothing":
+        assert done.stderr == b""
+
+
+def test_closed_streams_are_not_given_to_other_files(tmp_path: Path) -> None:
+    """Descriptors 0 to 2 that are closed at the start become the null device.
+
+    Otherwise a database or a new object would get such a number, and log lines would be written into it.
+    """
+    application = wal_database(tmp_path)
+    config = write_config(tmp_path / "c.yml", [Database(application, [tmp_path / "rep"])])
+    command = f"exec {LITESTREAM} replicate -config {config} <&- >&- 2>&-"
+    with subprocess.Popen(["/bin/sh", "-c", command], env=environment()) as process:
+        wait_until(lambda: list(tmp_path.glob("rep/generations/*/snapshots/*.lz4")), "a snapshot")
+        streams = [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)]
+        process.terminate()
+        assert process.wait(30) == 0
+    assert streams == [os.devnull] * 3
+    assert OURS.restore(f"file://{tmp_path}/rep", tmp_path / "out.db").code == 0
+
+
+@pytest.mark.parametrize("argv", ["version", "version -json", "help", "wal -h", "databases -config CONFIG"])
+def test_output_that_cannot_be_written_is_a_failure(argv: str, tmp_path: Path) -> None:
+    """A full disk behind stdout: one line on stderr and exit code 1, also when it shows at the very end."""
+    config = tmp_path / "c.yml"
+    config.write_text("dbs: []\n")
+    command = [str(LITESTREAM), *argv.replace("CONFIG", str(config)).split()]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment(), check=False)
+    assert (done.returncode, done.stderr) == (1, b"Error: cannot write the output: No space left on device\n")
+
+
+def test_help_for_a_verb_that_is_none_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """`litestream help restor` names the verb that was meant instead of hiding the mistake."""
+    assert cli.run(["help", "restor"]) == 1
+    assert capsys.readouterr() == ("", "Error: litestream restor: unknown command (did you mean restore?)\n")
+
+
+SIGNAL_WHEN_THE_VERB_IS_IMPORTED = """
+import os, sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "litestream.cli":
+            os.kill(os.getpid(), {number})
+sys.meta_path.insert(0, Finder())
+sys.argv = ["litestream", *{argv}]
+from litestream.__main__ import main
+main()
+"""
+
+
+def signalled_at_the_start(number: int, argv: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run the command; it gets a signal before the first of its own modules is there."""
+    code = SIGNAL_WHEN_THE_VERB_IS_IMPORTED.format(number=int(number), argv=argv)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_in_the_first_moment_still_gets_everything_copied(number: int, tmp_path: Path) -> None:
+    """`replicate` that is stopped while it is still being loaded does its last sync, and ends with 0."""
+    application = wal_database(tmp_path)
+    done = signalled_at_the_start(number, ["replicate", str(application), f"file://{tmp_path}/rep"])
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "signal received, litestream shutting down" in done.stdout
+    assert OURS.restore(f"file://{tmp_path}/rep", tmp_path / "out.db").code == 0
+    connection = sqlite3.connect(tmp_path / "out.db")
+    assert connection.execute("SELECT x FROM t").fetchall() == [(7,)]
+    connection.close()
+
+
+def test_a_restore_signalled_in_the_first_moment_does_nothing(tmp_path: Path) -> None:
+    """It ends as one that is stopped later: one line, exit code 1, nothing written."""
+    done = signalled_at_the_start(signal.SIGTERM, ["restore", "-o", str(tmp_path / "out.db"), f"file://{tmp_path}"])
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "Error: interrupted\n")
+    assert list(tmp_path.iterdir()) == []

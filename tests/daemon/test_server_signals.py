@@ -20,7 +20,7 @@ def script(body: str, *numbers: int) -> subprocess.CompletedProcess[str]:
         "from litestream.daemon.signals import StopSignals\n"
         f"def send(): [os.kill(os.getpid(), n) for n in {[int(n) for n in numbers]}]\n" + body
     )
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run([sys.executable, "-u", "-c", code], capture_output=True, text=True, timeout=20, check=False)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -64,6 +64,16 @@ def test_a_signal_before_the_callback_is_set_is_not_lost() -> None:
     signals._handle(signal.SIGTERM, None)
     signals.on_stop(lambda: called.append(1))
     assert called == [1]
+
+
+def test_a_signal_that_came_to_earlier_handlers_counts() -> None:
+    """Who takes over from the handlers of the start knows what they have seen, and is next to be asked."""
+    body = (
+        "StopSignals().install()\nsend()\nwith StopSignals() as s:\n"
+        "    print(s.received); s.on_stop(lambda: print('stop'))\n    send()\n"
+    )
+    done = script(body, signal.SIGTERM)
+    assert (done.returncode, done.stdout, done.stderr) == (1, f"{int(signal.SIGTERM)}\nstop\n", "")
 
 
 async def test_a_waiting_event_loop_is_woken() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Protocol
 
+from litestream.cli import stdout
 from litestream.cli.flags import FlagSet, HelpRequestedError, Parsed, closest
 from litestream.errors import ConfigError, LitestreamError
 
@@ -49,13 +50,13 @@ def run(argv: Sequence[str]) -> int:
     """Run the command line `argv` (without the program's name) and return the exit code."""
     try:
         code = _dispatch(list(argv))
-        sys.stdout.flush()
+        stdout.flush()
         return code
-    except BrokenPipeError:
-        # The reader of our output has gone (`litestream wal … | head`): nothing to say to anybody, and nothing more
-        # may be written, not by the interpreter at its end either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
+    except stdout.OutputError as e:
+        stdout.give_up()
+        if isinstance(e.cause, BrokenPipeError):
+            return 1  # the reader has gone (`litestream wal … | head`): nothing to say to anybody
+        return fail(f"cannot write the output: {e.cause.strerror or e.cause}")
     except KeyboardInterrupt:
         return fail("interrupted")
 
@@ -74,12 +75,12 @@ def fail(message: str, *more: str) -> int:
 
 def _dispatch(argv: list[str]) -> int:
     if not argv:
-        sys.stdout.write(usage())
+        stdout.write(usage())
         return 1  # as the official program: nothing was asked for
     name, rest = argv[0], argv[1:]
     if name in ("-h", "-help", "--help", "help"):
-        if not rest or rest[0] not in VERBS:
-            sys.stdout.write(usage())
+        if not rest or rest[0].startswith("-"):
+            stdout.write(usage())
             return 0
         name, rest = rest[0], ["-h"]
     if name not in VERBS:
@@ -96,9 +97,9 @@ def _run_verb(name: str, rest: list[str]) -> int:
         parsed = verb.FLAGS.parse(rest)
         return verb.run(parsed)
     except HelpRequestedError:
-        sys.stdout.write(verb.FLAGS.help_text())
+        stdout.write(verb.FLAGS.help_text())
         return 0
-    except BrokenPipeError:
+    except stdout.OutputError:
         raise
     except ConfigError as e:
         return fail(*str(e).splitlines())  # everything that is wrong in a file, one line each

@@ -17,9 +17,11 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from litestream.cli import stdout
 from litestream.cli.demo_show import Screen, open_screen
 from litestream.cli.demo_watch import ReplicaWatch, Writer
 from litestream.cli.flags import Flag, FlagSet, Parsed
+from litestream.cli.tables import write_json
 from litestream.core.durations import parse_duration
 from litestream.errors import ConfigError, FormatError, LitestreamError
 
@@ -34,6 +36,7 @@ FLAGS = FlagSet(
     flags=(
         Flag("dir", "The folder to make; it must be new or empty.", "PATH", default="a new one for temporary files"),
         Flag("duration", "How long the shop is open, 2s to 1h.", "DURATION", default="8s"),
+        Flag("json", "Show nothing meanwhile, and print the result as JSON."),
         Flag("log-level", "As for every command.", "LEVEL", default="info"),
     ),
 )
@@ -49,9 +52,15 @@ def run(parsed: Parsed) -> int:
         signal.signal(number, signal.default_int_handler)
     demo = Demo(folder, seconds)
     demo.prepare()
-    with open_screen(str(folder)) as screen:
+    as_json = parsed.switch("json")
+    with open_screen(str(folder), quiet=as_json) as screen:
         demo.perform(screen)
-    return demo.judge()
+    rows = demo.restore_and_compare()
+    if as_json:
+        write_json(demo.result(rows))
+    else:
+        demo.tell(rows)
+    return 1 if demo.trouble else 0
 
 
 def _duration(text: str) -> float:
@@ -163,11 +172,25 @@ class Demo:
             screen.update(self.watch, writer.commits, now - began)
             time.sleep(min(_REFRESH, max(0.0, until - now)))
 
-    def judge(self) -> int:
-        """Restore, compare, and say how it went; the result is the exit code."""
-        rows = self._restore_and_compare()
+    def result(self, rows: int) -> dict[str, object]:
+        """What `-json` prints."""
         delays = self.watch.delays()
-        say = sys.stdout.write
+        return {
+            "ok": not self.trouble,
+            "trouble": self.trouble,
+            "folder": str(self.folder),
+            "commits": self.commits,
+            "objects": self.watch.objects,
+            "rows": rows,
+            "delay_ms": None if delays is None else {"p50": round(delays[0], 1), "p95": round(delays[1], 1)},
+            "commits_while_dead": self.alone,
+            "caught_up_ms": None if self.watch.caught_up is None else round(self.watch.caught_up),
+        }
+
+    def tell(self, rows: int) -> None:
+        """How it went, and how to go on."""
+        delays = self.watch.delays()
+        say = stdout.write
         say(f"\n{self.commits} commits, {self.watch.objects} objects in the replica.\n")
         if delays is not None:
             say(
@@ -184,9 +207,9 @@ class Demo:
         if not self.trouble:
             say(f"Restored and compared: all {rows} rows are equal, integrity_check says ok.\n")
         say(_FAREWELL.format(folder=self.folder, program=_program()))
-        return 1 if self.trouble else 0
 
-    def _restore_and_compare(self) -> int:
+    def restore_and_compare(self) -> int:
+        """Restore the database and compare it; the result is the number of rows, differences go into `trouble`."""
         from litestream.sqlite import shop
         from litestream.sqlite.check import integrity_check
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from litestream.cli import stdout
+
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
@@ -28,10 +30,13 @@ class Screen(Protocol):
 
 
 @contextmanager
-def open_screen(folder: str) -> Iterator[Screen]:
-    """A live screen if stdout is a terminal, else plain lines."""
+def open_screen(folder: str, *, quiet: bool = False) -> Iterator[Screen]:
+    """A live screen if stdout is a terminal, else plain lines; nothing at all if `quiet`."""
+    if quiet:
+        yield NoScreen()
+        return
     if not sys.stdout.isatty():
-        sys.stdout.write(f"litestream demo in {folder}\n")
+        stdout.write(f"litestream demo in {folder}\n")
         yield PlainScreen()
         return
     from rich.console import Console
@@ -52,6 +57,16 @@ def _figures(watch: ReplicaWatch, commits: dict[int, int], elapsed: float) -> li
     ]
 
 
+class NoScreen:
+    """Shows nothing: the result alone is wanted."""
+
+    def step(self, text: str) -> None:
+        pass
+
+    def update(self, watch: ReplicaWatch, commits: dict[int, int], elapsed: float) -> None:
+        pass
+
+
 class PlainScreen:
     """One line a second."""
 
@@ -59,16 +74,16 @@ class PlainScreen:
         self._next = 0.0
 
     def step(self, text: str) -> None:
-        sys.stdout.write(f"* {text}\n")
-        sys.stdout.flush()
+        stdout.write(f"* {text}\n")
+        stdout.flush()
 
     def update(self, watch: ReplicaWatch, commits: dict[int, int], elapsed: float) -> None:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + 1
         figures = "; ".join(f"{name} {value}" for name, value in _figures(watch, commits, elapsed))
-        sys.stdout.write(f"{elapsed:5.1f} s  {figures}\n")
-        sys.stdout.flush()
+        stdout.write(f"{elapsed:5.1f} s  {figures}\n")
+        stdout.flush()
 
 
 class LiveScreen:

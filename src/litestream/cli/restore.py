@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from litestream.cli import stdout
 from litestream.cli.common import COMMON, REPLICA, TARGET_MISSING, Target, is_url, open_target, run_to_end
 from litestream.cli.flags import Flag, FlagSet, Parsed
 from litestream.core.durations import format_duration
@@ -178,7 +179,7 @@ def _tell_plan(result: RestoreResult) -> None:
 
     rows = [[file.key, str(file.size), format_rfc3339(float(file.created_at))] for file in result.files]
     logs_safe = logs.safe(result.db_path)
-    sys.stdout.write(
+    stdout.write(
         f"would restore {logs_safe} from replica {logs.safe(result.replica)}, generation {result.generation}:\n"
         f"{len(rows)} objects, {result.fetched} bytes\n\n" + table(["object", "size", "created"], rows)
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 
+from litestream.cli import stdout
 from litestream.cli.flags import Parsed
 from litestream.daemon.logs import safe
 
@@ -23,7 +23,7 @@ def write_entries(parsed: Parsed, columns: Sequence[str], entries: Sequence[Mapp
     if parsed.switch("json"):
         write_json(entries)
     else:
-        sys.stdout.write(table(columns, [[_cell(entry[column]) for column in columns] for entry in entries]))
+        stdout.write(table(columns, [[_cell(entry[column]) for column in columns] for entry in entries]))
 
 
 def _cell(value: object) -> str:
@@ -32,7 +32,7 @@ def _cell(value: object) -> str:
 
 def write_json(value: object) -> None:
     """Print a JSON document on stdout. Bytes of a path that are no UTF-8 come out as text that shows them."""
-    sys.stdout.write(json.dumps(_clean(value), indent=2) + "\n")
+    stdout.write(json.dumps(_clean(value), indent=2) + "\n")
 
 
 def _clean(value: object) -> object:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
+from litestream.cli import stdout
 from litestream.cli.flags import Flag, FlagSet, Parsed
 from litestream.version import VERSION
 
@@ -27,9 +26,9 @@ def run(parsed: Parsed) -> int:
 
         write_json(facts)
     elif parsed.switch("verbose"):
-        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in facts.items()))
+        stdout.write("".join(f"{name}: {value}\n" for name, value in facts.items()))
     else:
-        sys.stdout.write(f"{VERSION}\n")
+        stdout.write(f"{VERSION}\n")
     return 0
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-from collections.abc import Callable
-from types import FrameType
-from typing import Any, Self
+
+TYPE_CHECKING = False  # this is the first module of all that is loaded, and has to be quick about it
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any, Self
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -16,7 +19,8 @@ class StopSignals:
     """Context manager that turns the stopping signals into one call of `on_stop`.
 
     The handlers are Python-level ones, so that a second signal also ends a process whose event loop is stuck.
-    SIGHUP stays ignored where it was (nohup). Works in the main thread only, as all signal handling.
+    SIGHUP stays ignored where it was (nohup). Works in the main thread only, as all signal handling. One that takes
+    over from another has received what that one has.
 
     Attributes:
         received: the number of the first signal, 0 before.
@@ -27,13 +31,18 @@ class StopSignals:
         self._on_stop = on_stop
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Self:
+    def install(self) -> None:
+        """Handle the signals from now on; `with` does so for a time."""
         for number in _STOPPING:
-            before = signal.getsignal(number)
-            if number == signal.SIGHUP and before is signal.SIG_IGN:
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue
-            self._before[number] = before
-            signal.signal(number, self._handle)
+            before = self._before[number] = signal.signal(number, self._handle)
+            earlier = getattr(before, "__self__", None)
+            if isinstance(earlier, StopSignals):
+                self.received = self.received or earlier.received
+
+    def __enter__(self) -> Self:
+        self.install()
         return self
 
     def __exit__(self, *exc: object) -> None:
