@@ -1,14 +1,17 @@
-"""The replica of the seed, row by row: names, defaults, texts and edge cases that ours must have.
+"""The seed, row by row: names, defaults, texts and edge cases that ours must have.
 
-One test per row of the table "Replica API" and of the client's interface, named after it. Where ours is better on
-purpose the test says how. (The rows about the database are tested with the database.)
+One test or more per row of "Replica API", "DB API" and "ReplicaClient interface", named after it. Where ours is
+different on purpose the test says how. The database's rows use real applications, in processes of their own. (The
+metrics have a file of their own, test_metrics.py.)
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,15 +20,27 @@ from pathlib import Path
 
 import pytest
 
+from helpers import ledger
+from helpers.app import App
+from helpers.cli import Database, write_config
 from helpers.fakedb import FakeDB
 from helpers.faultstore import FOREVER, Fault, FaultStore
 from litestream.client import ReplicaClient
+from litestream.config import load
 from litestream.core.layout import SEED, V03, V04
 from litestream.core.plan import choose_snapshot
-from litestream.core.position import Pos, SnapshotInfo
+from litestream.core.position import Pos, SnapshotInfo, is_generation
+from litestream.daemon.database import DatabaseTask
+from litestream.daemon.server import Entry, Server
+from litestream.daemon.watcher import Watcher
+from litestream.db.db import DB
 from litestream.errors import (
+    ConfigError,
+    CorruptObjectError,
+    DatabaseAbsentError,
     GenerationChangedError,
     LitestreamError,
+    LocalStateError,
     NoGenerationError,
     NoSnapshotsError,
     ObjectNotFoundError,
@@ -553,7 +568,11 @@ async def test_free_functions(client: ReplicaClient, db: FakeDB, replica: Replic
 
 
 def test_errors() -> None:
-    """The texts of the seed's errors."""
+    """The texts of the seed's errors.
+
+    Different on purpose: "no wal segments available" is never an error here (a snapshot alone can be restored), and
+    a checksum that does not fit or a missing object is a `CorruptObjectError` that names the object.
+    """
     assert str(NoGenerationError()) == "no generation available"
     assert str(NoSnapshotsError()) == "no snapshots available"
     assert all(issubclass(kind, LitestreamError) for kind in (NoGenerationError, NoSnapshotsError))
@@ -570,6 +589,376 @@ async def test_wal_segment_written(db: FakeDB, replica: Replica, caplog: pytest.
     await replica.sync()
     assert messages(caplog) == [f"/data/app.db(s): wal segment written: {G1}/00000000:00000000 sz={32 + 3 * 536}"]
     assert caplog.records[0].__dict__["fields"]["replica"] == "s"
+
+
+# -- 5. DB API
+
+
+@pytest.fixture
+def database(tmp_path: Path, app: App) -> Path:
+    """A ledger with three transactions, its application alive."""
+    path = tmp_path / "app.db"
+    app.create(path)
+    app.ledger(3)
+    return path
+
+
+@pytest.fixture
+def real(database: Path) -> Iterator[DB]:
+    """The database that the application writes, not attached yet."""
+    db = DB(str(database))
+    yield db
+    db.close()
+
+
+def test_db_fields() -> None:
+    """The defaults: checkpoint past 1000 pages, by force past 10000, and at least once a minute; a logger."""
+    db = DB("/data/app.db")
+    assert db.min_checkpoint_page_count == 1000
+    assert db.max_checkpoint_page_count == 10000
+    assert db.checkpoint_interval == 60
+    assert db.logger.name == "litestream.db"
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_db_min_checkpoint_page_count_required(count: int) -> None:
+    """A database cannot do without. Better on purpose: said when it is made, not when it is opened."""
+    with pytest.raises(ValueError, match=r"^minimum checkpoint page count required$"):
+        DB("/data/app.db", min_checkpoint_page_count=count)
+
+
+def test_new_db(tmp_path: Path) -> None:
+    """A new DB touches nothing: no file, no generation, the zero position."""
+    db = DB(str(tmp_path / "app.db"))
+    assert (db.pos(), db.current_generation(), db.page_size()) == (Pos(), "", 0)
+    assert db.wal_segments("") == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_db_sql_db(real: DB) -> None:
+    """Different on purpose: there is no SQL handle to the user's database, and no table of ours in it."""
+    assert not hasattr(real, "sql_db")
+    real.sync_now()
+    real.checkpoint(seal=True)
+    with App() as other:
+        other.open(Path(real.path))
+        tables = other.sql("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+    assert tables == [["account"], ["ledger"]]
+
+
+def test_db_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path as configured, absolute."""
+    monkeypatch.chdir(tmp_path)
+    assert DB("app.db").path == str(tmp_path / "app.db")
+
+
+def test_db_wal_path(tmp_path: Path) -> None:
+    """`-wal` beside the database. Better on purpose: beside the file that a symbolic link points to."""
+    assert DB(str(tmp_path / "app.db")).wal_path == str(tmp_path / "app.db-wal")
+    (tmp_path / "link.db").symlink_to("app.db")
+    assert DB(str(tmp_path / "link.db")).wal_path == str(tmp_path / "app.db-wal")
+
+
+def test_db_meta_path(tmp_path: Path) -> None:
+    """The local state: a directory beside the database, whose name begins with a dot; another one if configured."""
+    assert DB(str(tmp_path / "app.db")).meta_path == str(tmp_path / ".app.db-litestream")
+    assert DB(str(tmp_path / "app.db"), meta_path="/state").meta_path == "/state"
+
+
+def test_db_generation_name_path(real: DB) -> None:
+    """Different on purpose: the generation's name is in our `state.json`; a `generation` file is the official one's."""
+    real.sync_now()
+    meta = Path(real.meta_path)
+    assert json.loads((meta / "state.json").read_bytes())["generation"] == real.current_generation()
+    assert not (meta / "generation").exists()
+
+
+def test_db_generation_path(real: DB) -> None:
+    """`generations/GEN` below the local state; that of a generation that is over is removed."""
+    real.sync_now()
+    before = real.current_generation()
+    generations = Path(real.meta_path) / "generations"
+    assert [found.name for found in generations.iterdir()] == [before]
+    real.new_generation("for the test")
+    real.maintain()
+    assert real.current_generation() != before
+    assert [found.name for found in generations.iterdir()] == [real.current_generation()]
+
+
+def test_db_shadow_wal_dir(real: DB) -> None:
+    """`wal/INDEX/OFFSET.wal.lz4` below the generation: the objects as replicas get them."""
+    pos = attached(real)
+    shadow = Path(real.meta_path) / "generations" / pos.generation / "wal"
+    assert [str(found.relative_to(shadow)) for found in shadow.rglob("*.lz4")] == ["00000000/00000000.wal.lz4"]
+
+
+def test_db_replica(database: Path) -> None:
+    """By name; none of another name. Better on purpose: the database's task has the list, DB knows none of them."""
+    db = DB(str(database))
+    replicas = [Replica(db, ReplicaClient(MemoryStore()), name=name, metrics=Metrics()) for name in ("a", "")]
+    task = DatabaseTask(db, replicas, Watcher())
+    assert task.replicas == replicas
+    assert task.replica("a") is replicas[0]
+    assert task.replica("memory") is replicas[1]
+    assert task.replica("b") is None
+
+
+def attached(db: DB) -> Pos:
+    """The position after everything committed was copied."""
+    db.sync_now()
+    return db.pos()
+
+
+def test_db_pos(real: DB, app: App) -> None:
+    """Where the copied WAL ends: the zero position at first, then index 0, forward with each commit."""
+    assert real.pos() == Pos()
+    first = attached(real)
+    assert (first.index, first.offset) == (0, os.path.getsize(real.wal_path))
+    app.ledger(1)
+    assert real.pos() == first
+    assert attached(real) == Pos(first.generation, 0, os.path.getsize(real.wal_path))
+
+
+def test_db_wal_reader(real: DB, app: App) -> None:
+    """What is read from position to position is the WAL, byte for byte."""
+    attached(real)
+    app.ledger(2)
+    pos = attached(real)
+    segments = real.wal_segments(pos.generation)
+    data = b"".join(open_object(real.read_wal_segment(segment.pos))[0] for segment in segments)
+    assert data == Path(real.wal_path).read_bytes()[: pos.offset]
+
+
+def test_db_notify_ch(real: DB, app: App) -> None:
+    """Whoever subscribed is called when the position moved, and only then. (A channel in the seed.)"""
+    calls: list[Pos] = []
+    stop = real.subscribe(lambda: calls.append(real.pos()))
+    first = attached(real)
+    attached(real)
+    app.ledger(1)
+    second = attached(real)
+    assert calls == [first, second]
+    stop()
+    app.ledger(1)
+    attached(real)
+    assert calls == [first, second]
+
+
+async def test_db_wal_notify(real: DB, app: App) -> None:
+    """A commit is noticed without being asked for, by its file event."""
+    watcher = Watcher()
+    watcher.start()
+    moved = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def tell() -> None:
+        loop.call_soon_threadsafe(moved.set)
+
+    task = asyncio.create_task(DatabaseTask(real, [], watcher, sweep_interval=60).run())
+    try:
+        async with asyncio.timeout(20):
+            while real.pos().is_zero:
+                await soon()
+            first = real.pos()
+            real.subscribe(tell)
+            await asyncio.to_thread(app.ledger, 1)
+            await moved.wait()
+        assert real.pos() > first
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        watcher.close()
+
+
+def test_db_page_size(tmp_path: Path, app: App) -> None:
+    """Bytes per page once attached."""
+    app.create(tmp_path / "small.db", pragmas=["page_size=512"])
+    db = DB(str(tmp_path / "small.db"))
+    assert db.page_size() == 0
+    attached(db)
+    assert db.page_size() == 512
+    db.close()
+
+
+def test_db_open(real: DB) -> None:
+    """Opening removes what a killed process left half written. A name twice is refused with the configuration."""
+    pos = attached(real)
+    real.close()
+    meta = Path(real.meta_path)
+    left = [
+        f".state.json.{2**30}-{'0' * 16}.tmp",
+        f"generations/{pos.generation}/wal/00000000/.x.{2**30}-{'0' * 16}.tmp",
+    ]
+    foreign = meta / "notes.tmp"
+    for name in left:
+        (meta / name).write_bytes(b"half")
+    foreign.write_bytes(b"another's")
+    assert attached(real) == pos
+    assert not any((meta / name).exists() for name in left)
+    assert foreign.exists()
+
+
+def test_db_open_duplicate_replica_name(database: Path, tmp_path: Path) -> None:
+    """Two replicas of one name would share their metrics and log lines."""
+    replicas: list[Path | dict[str, object]] = [{"name": "x", "path": str(tmp_path / n)} for n in "ab"]
+    config = write_config(tmp_path / "litestream.yml", [Database(database, replicas)])
+    with pytest.raises(ConfigError, match='duplicate replica name: "x"'):
+        load(str(config))
+
+
+async def test_db_close(database: Path, app: App, tmp_path: Path) -> None:
+    """The end: a last sync of database and replicas, then no reader, lock or descriptor of ours is left."""
+    db = DB(str(database))
+    client = ReplicaClient(FileStore(str(tmp_path / "replica")))
+    replica = Replica(db, client, metrics=Metrics())
+    stop = asyncio.Event()
+    watcher = Watcher()
+    server = Server([Entry(db, [replica], DatabaseTask(db, [replica], watcher).run)])
+    running = asyncio.create_task(server.run(stop))
+    async with asyncio.timeout(20):
+        while replica.pos.is_zero:
+            await soon()
+    await asyncio.to_thread(app.ledger, 5)
+    stop.set()
+    assert (await running).missing == {}
+    watcher.close()
+    await restore([("file", client)], str(tmp_path / "out.db"), options=RestoreOptions(integrity_check="none"))
+    assert ledger.check(tmp_path / "out.db") == 8
+    assert open_files(database) == []
+    assert app.checkpoint("TRUNCATE") == (0, 0, 0)
+    db.close()
+
+
+def open_files(database: Path) -> list[str]:
+    """What this process has open of a database and its local state."""
+    links = [entry.path for entry in os.scandir("/proc/self/fd")]
+    targets = [os.readlink(link) for link in links if os.path.lexists(link)]
+    return [target for target in targets if target.startswith(str(database.parent / "app.db"))]
+
+
+def test_db_updated_at(real: DB, tmp_path: Path) -> None:
+    """The later time of the database file and its WAL; without a database an error."""
+    os.utime(real.path, (100, 100))
+    os.utime(real.wal_path, (200, 200))
+    assert real.updated_at() == 200
+    os.utime(real.path, (300, 300))
+    assert real.updated_at() == 300
+    with pytest.raises(DatabaseAbsentError, match="absent"):
+        DB(str(tmp_path / "absent.db")).updated_at()
+
+
+def test_db_current_generation(real: DB) -> None:
+    """None before the first sync, then 16 hex digits that a restart keeps."""
+    assert real.current_generation() == ""
+    generation = attached(real).generation
+    assert is_generation(generation)
+    assert real.current_generation() == generation
+    real.close()
+    assert real.current_generation() == ""
+    assert attached(real).generation == generation
+
+
+def test_db_sync(real: DB, app: App, caplog: pytest.LogCaptureFixture) -> None:
+    """Everything committed is copied; a new generation is logged with its reason.
+
+    Better on purpose: an error is raised, where the seed logs it, tries again and answers that all is well.
+    """
+    caplog.set_level(logging.INFO)
+    assert real.sync_now() is True
+    assert messages(caplog) == [f'sync: new generation "{real.current_generation()}", no generation exists']
+    assert real.sync_now() is False
+    app.ledger(1)
+    assert real.sync_now() is True
+    meta = Path(real.meta_path)
+    real.close()
+    shutil.rmtree(meta)
+    meta.write_bytes(b"in the way")
+    with pytest.raises(LocalStateError, match="cannot keep the local state in"):
+        real.sync_now()
+
+
+def test_db_wal_segment_reader(real: DB) -> None:
+    """A segment is the object as a replica gets it; of a generation that is over, or not there, it is an error."""
+    pos = attached(real)
+    data, stamp = open_object(real.read_wal_segment(Pos(pos.generation, 0, 0)))
+    assert len(data) == pos.offset
+    assert stamp is not None and stamp.pos == Pos(pos.generation, 0, 0)
+    with pytest.raises(GenerationChangedError, match=G1):
+        real.read_wal_segment(Pos(G1, 0, 0))
+    with pytest.raises(CorruptObjectError, match="shadow segment is gone"):
+        real.read_wal_segment(Pos(pos.generation, 7, 0))
+
+
+def test_db_wal_segments(real: DB, app: App) -> None:
+    """In order of index and offset, all that some replica may still need; none of another generation."""
+    real.acknowledge("s", Pos())
+    attached(real)
+    app.ledger(1)
+    attached(real)
+    real.checkpoint(seal=True)
+    app.ledger(1)
+    pos = attached(real)
+    places = [(segment.index, segment.offset) for segment in real.wal_segments(pos.generation)]
+    assert places == sorted(places)
+    assert [index for index, _ in places] == [0, 0, 1]
+    assert real.wal_segments(G1) == []
+    real.acknowledge("s", pos)
+    real.maintain()
+    assert {segment.index for segment in real.wal_segments(pos.generation)} == {1}
+
+
+@pytest.mark.parametrize("seal", [False, True])
+def test_db_checkpoint(real: DB, app: App, seal: bool) -> None:
+    """Everything goes into the database file and the next commit begins a new index; counted by mode.
+
+    Better on purpose: never FULL, RESTART or TRUNCATE; in place of a mode there is a bounded seal. Writers go on.
+    """
+    attached(real)
+    real.checkpoint(seal=seal)
+    assert real.stats.checkpoints == {"SEAL" if seal else "PASSIVE": 1}
+    busy, log, done = app.checkpoint("PASSIVE")
+    assert (busy, log) == (0, done)
+    app.ledger(1)
+    assert attached(real).index == 1
+
+
+async def test_server(database: Path, app: App, tmp_path: Path) -> None:
+    """Databases are watched and unwatched while the server runs, looked up by path, and each only once."""
+    entry = entry_for(database, tmp_path / "replica")
+    server, stop = Server([]), asyncio.Event()
+    running = asyncio.create_task(server.run(stop))
+    await asyncio.sleep(0)
+    server.watch(entry)
+    assert server.entries == [entry]
+    assert server.entry(str(database)) is entry
+    with pytest.raises(ConfigError, match="replicated already"):
+        server.watch(entry)
+    async with asyncio.timeout(20):
+        while entry.replicas[0].pos.is_zero:
+            await soon()
+    await asyncio.to_thread(app.ledger, 4)
+    assert (await server.unwatch(str(database))).missing == {}
+    assert server.entries == []
+    assert server.entry(str(database)) is None
+    assert open_files(database) == []
+    assert (await server.unwatch(str(database))).missing == {}
+    client = ReplicaClient(FileStore(str(tmp_path / "replica")))
+    await restore([("file", client)], str(tmp_path / "out.db"), options=RestoreOptions(integrity_check="none"))
+    assert ledger.check(tmp_path / "out.db") == 7
+    again = entry_for(database, tmp_path / "replica")
+    server.watch(again)
+    async with asyncio.timeout(20):
+        while again.replicas[0].pos != again.db.pos() or again.db.pos().is_zero:
+            await soon()
+    stop.set()
+    assert (await running).missing == {}
+
+
+def entry_for(database: Path, replica: Path) -> Entry:
+    """What a server needs of a database with one file replica."""
+    db = DB(str(database))
+    replicas = [Replica(db, ReplicaClient(FileStore(str(replica))), metrics=Metrics())]
+    return Entry(db, replicas, DatabaseTask(db, replicas, Watcher()).run)
 
 
 # -- 6. ReplicaClient interface
