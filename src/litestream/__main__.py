@@ -1,11 +1,27 @@
 """The command `litestream`, and `python -m litestream`."""
 
+from __future__ import annotations
+
 import os
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    try:
+        run = _prepared()
+    except KeyboardInterrupt:
+        sys.exit(1)
+    if run is not None:
+        sys.exit(run(sys.argv[1:]))
+
+
+def _prepared() -> Callable[[Sequence[str]], int] | None:
+    """What runs the command line, with signals and streams in order; None if it is done already."""
     if sys.argv[1:2] in (["replicate"], ["restore"]):
         # Before anything else: one that is stopped while it is still being loaded ends in order too.
         from litestream.daemon.signals import StopSignals
@@ -19,14 +35,12 @@ def main() -> None:
         try:
             sys.stdout.write(f"{VERSION}\n")
             sys.stdout.flush()
-            return
+            return None
         except OSError:
-            pass  # the command line below says why
-    try:
-        from litestream.cli import run
-    except KeyboardInterrupt:
-        sys.exit(1)
-    sys.exit(run(sys.argv[1:]))
+            pass  # the command line says why
+    from litestream.cli import run
+
+    return run
 
 
 def _open_closed_streams() -> None:
