@@ -3,13 +3,14 @@
 A reader begins; a second one begins; between the second's begin and the first's end everything committed is copied
 (the rule of docs/capture.md). The write lock, if it can be had at once, only keeps a writer from restarting the WAL
 at just this moment, which would cost a generation; the rule itself does not need it, and a large WAL is copied
-without it.
+without it. Whatever may take long (reading the local state, hashing the database file) is done before it is taken.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,7 +87,11 @@ def attach(settings: Settings, source: Source, old: Attachment | None, reason: s
     for _ in range(_ATTEMPTS):
         first = source.begin_reader()
         try:
-            return _attach_once(settings, source, old, reason)
+            if reason:
+                prepared = _begin_generation(settings, source, first, old, reason)
+            else:
+                prepared = _continue(settings, source, first)
+            return _attach_once(source, prepared)
         except ContinuityLostError as lost:
             reason = str(lost)
         finally:
@@ -94,17 +99,14 @@ def attach(settings: Settings, source: Source, old: Attachment | None, reason: s
     raise DatabaseBusyError(f"the WAL changes too fast to attach ({reason}): {printable(source.path)}")
 
 
-def _attach_once(settings: Settings, source: Source, old: Attachment | None, reason: str) -> Attachment:
-    """One attempt, under the caller's reader. Raises `ContinuityLostError`: try again with that reason."""
+def _attach_once(source: Source, attached: Attachment) -> Attachment:
+    """One attempt, under the older reader that `attached` has. Raises `ContinuityLostError`: try again for that."""
     lock = source.lock_writers(LOCK_TIMEOUT)
     second: Reader | None = None
     try:
-        second = source.begin_reader()
+        second = attached.reader = source.begin_reader()
         salts = _salts(source)
-        if reason:
-            attached = _begin_generation(settings, source, second, old, reason)
-        else:
-            attached = _continue(settings, source, second)
+        _prove(attached)
         if lock is not None and attached.capture.pending() > LOCKED_COPY_LIMIT:
             held, lock = lock, None
             source.unlock_writers(held)
@@ -121,8 +123,23 @@ def _attach_once(settings: Settings, source: Source, old: Attachment | None, rea
             source.unlock_writers(lock)
 
 
+def _prove(attached: Attachment) -> None:
+    """That the WAL goes on where the attachment's cursor is. Raises `ContinuityLostError`; a cursor at the beginning
+    stands for itself, or for the database file that `_continue` compared.
+    """
+    if attached.capture.cursor.header:
+        verdict = attached.capture.judge(anchored=False)
+        if isinstance(verdict, Lost):
+            raise ContinuityLostError(verdict.reason)
+    elif attached.state.base_sha256 and (not attached.reader.at_rest or _has_frames(attached.source)):
+        raise ContinuityLostError(NO_SHADOW)
+
+
 def _continue(settings: Settings, source: Source, reader: Reader) -> Attachment:
-    """The attachment that goes on where the local state ends. Raises `ContinuityLostError` with what speaks against."""
+    """The attachment that goes on where the local state ends, still to be proved.
+
+    Raises `ContinuityLostError` with what speaks against it by now.
+    """
     meta = settings.meta_path
     state = states.load(meta)
     if not state.generation:
@@ -137,11 +154,8 @@ def _continue(settings: Settings, source: Source, reader: Reader) -> Attachment:
             raise ContinuityLostError(PAGE_SIZE_CHANGED)
         attached.capture.cursor = resumed_cursor(stamp, last_frame_of(data, stamp.page_size))
         attached.capture.last_commit_ns = max(state.last_commit_ns, stamp.last_commit_ns)
-        verdict = attached.capture.judge(anchored=False)
-        if isinstance(verdict, Lost):
-            raise ContinuityLostError(verdict.reason)
         return attached
-    if not state.base_sha256 or not reader.at_rest or _has_frames(source) or _hash(source) != state.base_sha256:
+    if not state.base_sha256 or _has_frames(source) or _hash(source) != state.base_sha256:
         raise ContinuityLostError(NO_SHADOW)
     return attached
 
@@ -150,19 +164,22 @@ def _begin_generation(
     settings: Settings, source: Source, reader: Reader, old: Attachment | None, reason: str
 ) -> Attachment:
     """A generation that begins with the WAL as it is now, recorded before anything is copied into it."""
-    before = old.state if old is not None else states.load(settings.meta_path)
+    stored = states.load(settings.meta_path)
+    before = old.state if old is not None else stored
     previous = _ended(settings, old, before)
     last_commit_ns = max(before.last_commit_ns, old.capture.last_commit_ns if old is not None else 0)
     generation = secrets.token_hex(8)
     device, inode = source.identity()
+    # Also those of attempts that did not come to an end, and of a process that was killed before it had removed them.
+    over = [name for name in dict.fromkeys(before.generations + stored.generations) if _has_shadow(settings, name)]
     state = states.State(
-        generation, str(previous), device, inode, max(last_commit_ns, settings.clock()), generations=[generation]
+        generation, str(previous), device, inode, max(last_commit_ns, settings.clock()), generations=[generation, *over]
     )
     attached = _attachment(settings, source, reader, state)
     access = attached.access
     fsutil.make_dirs(settings.meta_path, mode=access.dir_mode, owner=access.owner)
     states.store(settings.meta_path, state, access)
-    for name in before.generations:
+    for name in over:
         remove_generation(settings.meta_path, name)
     settings.logger.info(
         'sync: new generation "%s", %s',
@@ -171,6 +188,10 @@ def _begin_generation(
         extra={"fields": {"db": printable(settings.path), "generation": generation, "reason": reason}},
     )
     return attached
+
+
+def _has_shadow(settings: Settings, generation: str) -> bool:
+    return os.path.isdir(os.path.join(settings.meta_path, "generations", generation))
 
 
 def _ended(settings: Settings, old: Attachment | None, before: states.State) -> Pos:
@@ -198,10 +219,11 @@ def _attachment(settings: Settings, source: Source, reader: Reader, state: state
 
 
 def _require_wal(settings: Settings, source: Source) -> None:
-    """Switch to WAL mode at the first attach only: an application that left it later is not overruled."""
+    """Switch to WAL mode at the first attach of this file only: an application that left it later is not overruled."""
     if source.is_wal:
         return
-    if states.load(settings.meta_path).generation:
+    state = states.load(settings.meta_path)
+    if state.generation and (state.device, state.inode) == source.identity():
         raise JournalModeError(
             f"the application switched the database out of WAL mode, replication waits until it is WAL again "
             f"(PRAGMA journal_mode = wal): {printable(source.path)}"

@@ -216,7 +216,9 @@ class DB:
             attached = self._attached
             if attached is None or self._lost:
                 raise NoGenerationError
-            attached.capture.copy()
+            self._copy()
+            if self._lost:
+                raise GenerationChangedError("generation changed during snapshot")
             reader = attached.source.begin_reader()
             snapshot = DatabaseSnapshot(
                 attached.source,
@@ -244,9 +246,14 @@ class DB:
         matter is; a lost continuity is no error but a new generation.
         """
         before = self.pos()
-        if self._attached is None or self._lost:
-            with self._maintenance:
-                self._reattach()
+        idle = self._attached is not None and not self._lost
+        if self._maintenance.acquire(blocking=not idle):  # what runs there may take long, and looks at the files itself
+            try:
+                self._check_files()
+                if self._attached is None or self._lost:
+                    self._reattach()
+            finally:
+                self._maintenance.release()
         self._copy()
         return self.pos() != before
 
@@ -399,7 +406,8 @@ class DB:
         least = self._least_acknowledged()
         if least is None:
             return
-        keep = [least.index, *(snapshot.pos.index for snapshot in self._snapshots)]
+        # A snapshot may end in another thread meanwhile: iterate over a copy.
+        keep = [least.index, *(snapshot.pos.index for snapshot in list(self._snapshots))]
         attached.shadow.prune(min(keep))
 
     # -- inside: attaching
@@ -414,8 +422,9 @@ class DB:
             if not reason:
                 return
             self._lose(reason)
-            if self._snapshots:
-                raise DatabaseBusyError(f"{reason}: waiting for a snapshot to end before attaching again")
+            # What they read is of a history that is over, and their upload may hang: they are not waited for.
+            for snapshot in list(self._snapshots):
+                snapshot.close()
             self._detach()
 
     def _reattach(self) -> None:

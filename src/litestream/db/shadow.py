@@ -120,9 +120,13 @@ class ShadowWAL:
             return
         for entry in behind:
             self._sync_file(entry.info.pos)
-        for directory in sorted(self._unsynced_directories):
-            fsutil.fsync_dir(directory)
-        self._unsynced_directories.clear()
+        directories = {os.path.dirname(self._path(entry.info.pos)) for entry in behind} & self._unsynced_directories
+        for directory in sorted(directories):
+            try:
+                fsutil.fsync_dir(directory)
+            except FileNotFoundError as error:
+                raise CorruptObjectError("shadow directory is gone", key=directory) from error
+        self._unsynced_directories -= directories
         for entry in behind:
             entry.durable = True
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from litestream.core.position import Pos
 from litestream.core.stamp import Stamp
+from litestream.errors import GenerationChangedError
 
 if TYPE_CHECKING:
     from litestream.sqlite.source import Reader, Source
@@ -22,7 +24,8 @@ class DatabaseSnapshot:
     The reader keeps every page that the copy needs either in the file or in the WAL from `pos.index` on. What is read
     is a committed state only together with the WAL up to the position that `finish` writes into the stamp.
 
-    `chunks` may run in any one thread at a time; `close` ends the reader, whatever happened before.
+    `chunks` may run in any one thread at a time; `close` ends the reader, whatever happened before, and may come from
+    another thread: what is read later is an error.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class DatabaseSnapshot:
         self._check = check
         self._closed = closed
         self._sha256 = hashlib.sha256()
+        self._reading = threading.Lock()
 
     def chunks(self) -> Iterator[bytes]:
         """The file in pieces of 4 MiB. Raises `GenerationChangedError` if its history ended meanwhile.
@@ -52,9 +56,12 @@ class DatabaseSnapshot:
         """
         offset = 0
         while offset < self.size:
-            self._check()
             size = min(CHUNK, self.size - offset)
-            data = self._source.read_database(offset, size)
+            with self._reading:
+                self._check()
+                if self._reader is None:
+                    raise GenerationChangedError("the snapshot was ended")
+                data = self._source.read_database(offset, size)
             if len(data) < size:
                 data += bytes(size - len(data))
             self._sha256.update(data)
@@ -72,10 +79,11 @@ class DatabaseSnapshot:
 
     def close(self) -> None:
         """End the read transaction. May be called twice."""
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            self._source.end_reader(reader)
-            self._closed(self)
+        with self._reading:
+            reader, self._reader = self._reader, None
+            if reader is not None:
+                self._source.end_reader(reader)
+                self._closed(self)
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from urllib.parse import quote
@@ -30,16 +31,26 @@ def connect(path: str, busy_timeout: float) -> apsw.Connection:
     with translated(path):
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
         connection = apsw.Connection(database_uri(path), flags=flags)
+        try:
+            _configure(connection, path, busy_timeout)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _configure(connection: apsw.Connection, path: str, busy_timeout: float) -> None:
     if connection.readonly("main"):
-        connection.close()
         raise ReadOnlyDatabaseError(f"the database file cannot be written, which WAL mode needs: {printable(path)}")
-    connection.set_busy_timeout(int(busy_timeout * 1000))
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     persist = ctypes.c_int(1)
     connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(persist))
     connection.wal_autocheckpoint(0)
-    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    return connection
+    # This pragma reads the schema, and so fails where that is locked or does not parse. It only saves memory: whether
+    # the database can be read is found out by whoever reads it.
+    with contextlib.suppress(apsw.Error):
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    connection.set_busy_timeout(int(busy_timeout * 1000))
 
 
 class translated:  # noqa: N801 - reads as a statement: `with translated(path):`

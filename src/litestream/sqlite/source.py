@@ -30,6 +30,8 @@ _MAGIC = b"SQLite format 3\0"
 _WAL_INDEX_SIZE = 136  # both copies of the header, the backfill count and the read marks
 _SPARE_CONNECTIONS = 2
 _READ_TIMEOUT = 0.05  # a reader meets a lock only during recovery: try again later rather than wait
+_opened: set[tuple[int, int]] = set()
+"""Device and inode of each database file that this process has open: a second opener's close would drop its locks."""
 
 
 @dataclass(slots=True)
@@ -55,8 +57,10 @@ class Source:
         self._pool = threading.Lock()  # a PASSIVE checkpoint runs beside copying, on a connection of its own
         self._shm = -1
         self._wal = -1
-        self._database = _open_database(path, self._name)
+        self._identity = _claim(path, self._name)
+        self._database = -1
         try:
+            self._database = _open_database(path, self._name)
             header = os.pread(self._database, 100, 0)
             if len(header) < 100:
                 raise DatabaseAbsentError(f"database is empty: {self._name}")
@@ -67,7 +71,7 @@ class Source:
             size = struct.unpack_from(">H", header, 16)[0]
             self.page_size = 65536 if size == 1 else size
         except BaseException:
-            os.close(self._database)
+            self._close_files()
             raise
 
     # -- mode
@@ -98,6 +102,7 @@ class Source:
         Raises `JournalModeError` (and ends it) if the database is not in WAL mode: a reader would block commits.
         """
         connection = self._take()
+        before = self.wal_index()
         try:
             with translated(self.path):
                 connection.execute("BEGIN")
@@ -106,18 +111,20 @@ class Source:
             if not self.is_wal:
                 raise JournalModeError(f"not in WAL mode: {self._name}")
             self._open_shm()
+            # Mark 0 only if all was backfilled already when the mark was taken, not if it came to be so afterwards.
             index = self.wal_index()
-            at_rest = index is not None and index[0].max_frame == index[1]
+            at_rest = index is not None and index == before and index[0].max_frame == index[1]
             return Reader(connection, at_rest)
+        except FileNotFoundError as error:
+            self._end(connection)
+            raise DatabaseBusyError(f"the wal-index file is gone: {self._name}") from error
         except BaseException:
-            self._rollback(connection)
-            self._give(connection)
+            self._end(connection)
             raise
 
     def end_reader(self, reader: Reader) -> None:
         """End a read transaction. Its connection is kept for the next one."""
-        self._rollback(reader.connection)
-        self._give(reader.connection)
+        self._end(reader.connection)
 
     def lock_writers(self, timeout: float) -> apsw.Connection | None:
         """Take the write lock, waiting `timeout` seconds at most; None if it cannot be had."""
@@ -126,20 +133,19 @@ class Source:
             connection.set_busy_timeout(int(timeout * 1000))
             with translated(self.path):
                 connection.execute("BEGIN IMMEDIATE")
+            connection.set_busy_timeout(int(_READ_TIMEOUT * 1000))
             return connection
         except DatabaseBusyError:
-            self._give(connection)
+            connection.set_busy_timeout(int(_READ_TIMEOUT * 1000))
+            self._end(connection)
             return None
         except BaseException:
-            self._give(connection)
+            self._drop(connection)
             raise
-        finally:
-            connection.set_busy_timeout(int(_READ_TIMEOUT * 1000))
 
     def unlock_writers(self, connection: apsw.Connection) -> None:
         """Let the write lock go. Nothing was written, so not a byte of the WAL changes."""
-        self._rollback(connection)
-        self._give(connection)
+        self._end(connection)
 
     def checkpoint_passive(self) -> tuple[bool, int, int]:
         """A PASSIVE checkpoint on a connection of its own: (complete, frames in the WAL, frames backfilled).
@@ -209,8 +215,10 @@ class Source:
             mine = os.fstat(descriptor)
             try:
                 theirs = os.stat(self.path + suffix)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return f"{what} deleted"
+            except OSError as error:
+                raise DatabaseError(f"cannot look at the {what}: {self._name}: {error.strerror}") from error
             if (mine.st_dev, mine.st_ino) != (theirs.st_dev, theirs.st_ino):
                 return f"{what} replaced"
         return ""
@@ -228,10 +236,14 @@ class Source:
         self.trim()
         if self._in_use:
             raise DatabaseError(f"{self._name}: closed with {self._in_use} connections in use")
+        self._close_files()
+
+    def _close_files(self) -> None:
         for descriptor in (self._wal, self._shm, self._database):
             if descriptor >= 0:
                 os.close(descriptor)
         self._wal = self._shm = self._database = -1
+        _opened.discard(self._identity)
 
     # -- inside
 
@@ -249,10 +261,20 @@ class Source:
             else:
                 connection.close()
 
-    def _rollback(self, connection: apsw.Connection) -> None:
-        if connection.in_transaction:
-            with translated(self.path):
+    def _end(self, connection: apsw.Connection) -> None:
+        """End its transaction, which always succeeds: where ROLLBACK does not, closing does."""
+        try:
+            if connection.in_transaction:
                 connection.execute("ROLLBACK")
+        except apsw.Error:
+            self._drop(connection)
+        else:
+            self._give(connection)
+
+    def _drop(self, connection: apsw.Connection) -> None:
+        with self._pool:
+            self._in_use -= 1
+            connection.close(True)
 
     def _open_shm(self) -> None:
         if self._shm < 0:
@@ -265,6 +287,23 @@ class Source:
             except FileNotFoundError:
                 return False
         return True
+
+
+def _claim(path: str, name: str) -> tuple[int, int]:
+    """Note the file as open in this process. Raises `DatabaseBusyError` if it is, `DatabaseAbsentError` without one."""
+    try:
+        info = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DatabaseAbsentError(f"database does not exist: {name}") from error
+    except OSError as error:
+        raise ReadOnlyDatabaseError(f"cannot open database: {name}: {error.strerror}") from error
+    identity = info.st_dev, info.st_ino
+    if identity in _opened:
+        raise DatabaseBusyError(
+            f"another litestream replicates this database already (process {os.getpid()}): stop that one first"
+        )
+    _opened.add(identity)
+    return identity
 
 
 def _open_database(path: str, name: str) -> int:
