@@ -64,6 +64,8 @@ def test_a_value_may_look_like_a_flag() -> None:
         (["-confg", "x"], "flag provided but not defined: -confg (did you mean -config?)"),
         (["--zzz=1"], "flag provided but not defined: --zzz (see: litestream try -h)"),
         (["-config"], "flag needs an argument: -config (see: litestream try -h)"),
+        (["-config", ""], "the value of flag -config is empty: leave the flag out, or give it one"),
+        (["-check="], 'invalid value "" for flag -check: use one of none, quick'),
         (["-json=maybe"], 'invalid boolean value "maybe" for -json: use true or false'),
         (["-check", "all"], 'invalid value "all" for flag -check: use one of none, quick'),
         (["-parallelism", "0"], 'invalid value "0" for flag -parallelism: a whole number from 1 on is needed'),

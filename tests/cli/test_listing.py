@@ -154,7 +154,7 @@ def test_a_replica_of_the_official_05_is_named(tmp_path: Path, capsys: pytest.Ca
     [
         (["other.db"], "database not found in config: "),
         (["-replica", "fra", "app.db"], 'replica "fra" not found for database '),
-        (["s3://bucket/x"], "unknown replica type 's3'"),
+        (["s3://bucket/x"], 'replica type "s3" is not supported by this version'),
         (["-replica", "near", "file:///x"], "the -replica flag needs a database path"),
         (["~somebody/x"], "~somebody/x: only"),
     ],
@@ -185,3 +185,18 @@ def test_a_database_is_found_by_any_spelling_of_its_path(
     monkeypatch.chdir(config.parent)
     for path in ("app.db", "./app.db", "sqlite://app.db"):
         assert GEN in run(capsys, "snapshots", "-config", config, path)
+
+
+@pytest.mark.parametrize("verb", ["databases", "generations", "snapshots", "wal"])
+def test_what_a_configuration_is_warned_about_is_told(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An unset variable may make another place of a replica: said on stderr, never between the table's lines."""
+    monkeypatch.delenv("BACKUPS_ARE_HERE", raising=False)
+    config = tmp_path / "c.yml"
+    config.write_text(f"dbs:\n  - path: {tmp_path}/app.db\n    replica: {{path: '{tmp_path}/$BACKUPS_ARE_HERE'}}\n")
+    argv = [verb, "-json", "-config", str(config), *([] if verb == "databases" else [str(tmp_path / "app.db")])]
+    assert cli.run(argv) == 0
+    out, err = capsys.readouterr()
+    assert isinstance(json.loads(out), list)
+    assert err == f"Warning: {config}:3: the environment variable BACKUPS_ARE_HERE is not set and becomes empty\n"

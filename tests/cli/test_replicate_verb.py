@@ -98,6 +98,20 @@ def test_json_lines_and_stderr(config: Path, daemons: Callable[..., Daemon], tmp
     assert all(re.fullmatch(STAMP, entry["time"]) and entry["level"] for entry in entries)
 
 
+def test_json_flag_beats_the_file(config: Path, daemons: Callable[..., Daemon], tmp_path: Path) -> None:
+    """-json makes every log line a JSON object, whatever logging.type says; -json=false makes them text."""
+    settings = json.loads(config.read_text())
+    for kind, flag in (("text", "-json"), ("json", "-json=false")):
+        config.write_text(json.dumps({**settings, "logging": {"type": kind}}))
+        log = tmp_path / f"{kind}.log"
+        daemon = daemons(config, args=[flag], log=log).start()
+        daemon.wait_for_log("initialization complete")
+        assert daemon.stop() == 0
+        lines = log.read_text().splitlines()
+        assert len(lines) > 4
+        assert all(line.startswith("{") is (kind == "text") for line in lines)
+
+
 def test_log_level_flag_beats_environment_and_file(
     config: Path, daemons: Callable[..., Daemon], tmp_path: Path
 ) -> None:

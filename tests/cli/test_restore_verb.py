@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import sqlite3
 import subprocess
@@ -43,10 +44,19 @@ def rows(path: Path) -> int:
 
 
 def test_restore_from_a_url_says_what_it_restored(replica: Path, tmp_path: Path) -> None:
-    """One log line on stdout with the position and the sizes; nothing on stderr where that is no terminal."""
+    """The seed's lines and the result on stdout; nothing on stderr where that is no terminal."""
     done = OURS.run("restore", "-o", tmp_path / "out.db", f"file://{replica}")
     assert (done.code, done.err) == (0, "")
-    assert f" INFO database restored: {tmp_path}/out.db replica=file pos={GEN}/00000000:00000000 segments=0" in done.out
+    texts = [line.partition(" INFO ")[2] for line in done.out.splitlines()]
+    assert texts[:3] == [
+        f"restoring snapshot {GEN}/00000000 to {tmp_path}/out.db",
+        "no wal files found, snapshot only",
+        "renaming database from temporary location",
+    ]
+    assert texts[3].startswith(
+        f"database restored: {tmp_path}/out.db replica=file pos={GEN}/00000000:00000000 segments=0"
+    )
+    assert len(texts) == 4
     assert rows(tmp_path / "out.db") == 500
 
 
@@ -59,12 +69,16 @@ def test_restore_by_database_path_goes_to_that_path(replica: Path, tmp_path: Pat
 
 
 def test_json_is_the_only_thing_on_stdout(replica: Path, tmp_path: Path) -> None:
-    """-json prints one document; log lines go to stderr then."""
+    """-json prints one document; log lines are for those who ask for them, on stderr."""
     done = OURS.run("restore", "-json", "-o", tmp_path / "out.db", f"file://{replica}")
     result = json.loads(done.out)
     assert result["db_path"] == str(tmp_path / "out.db")
     assert (result["generation"], result["index"], result["segments"]) == (GEN, "00000000", 0)
     assert result["integrity_check"] == "quick"
+    assert done.err == ""
+    told = OURS.run("restore", "-json", "-log-level", "info", "-o", tmp_path / "2.db", f"file://{replica}")
+    assert json.loads(told.out)["db_path"] == str(tmp_path / "2.db")
+    assert f" INFO restoring snapshot {GEN}/00000000 to {tmp_path}/2.db\n" in told.err
     assert result["size"] == (tmp_path / "source.db").stat().st_size
 
 
@@ -73,7 +87,7 @@ def test_dry_run_shows_the_plan_and_writes_nothing(replica: Path, tmp_path: Path
     key = V03.snapshot_key(GEN, 0)
     text = OURS.run("restore", "-dry-run", "-o", tmp_path / "out.db", f"file://{replica}")
     assert text.code == 0
-    assert f"would restore {tmp_path}/out.db from replica file, generation {GEN}:\n1 objects, " in text.out
+    assert f"would restore {tmp_path}/out.db from replica file, generation {GEN}:\n1 object, " in text.out
     assert f"\n{key}  " in text.out
     plan = json.loads(OURS.run("restore", "-dry-run", "-json", "-o", tmp_path / "out.db", f"file://{replica}").out)
     assert plan["dry_run"] is True
@@ -114,7 +128,9 @@ def test_if_replica_exists_is_about_proved_absence_only(replica: Path, tmp_path:
         (["-index", "xyz"], 'invalid index "xyz"'),
         (["-generation", "1"], 'invalid generation "1"'),
         (["-timestamp", "yesterday"], "invalid timestamp 'yesterday'"),
-        (["-timestamp", ""], "invalid timestamp ''"),
+        (["-timestamp", ""], "the value of flag -timestamp is empty"),
+        (["-index="], "the value of flag -index is empty"),
+        (["-generation", ""], "the value of flag -generation is empty"),
         (["-timestamp", "2026-01-02T03:04:05Z", "-index", "0"], "give one of them"),
         (["-integrity-check", "some"], 'invalid value "some" for flag -integrity-check'),
         (["-parallelism", "-1"], 'invalid value "-1" for flag -parallelism'),
@@ -132,7 +148,7 @@ def test_bad_flags_are_refused(
 
 
 def test_a_terminal_gets_a_progress_bar(replica: Path, tmp_path: Path) -> None:
-    """With stderr on a terminal a bar is drawn there, and stdout has the log line alone."""
+    """With stderr on a terminal a bar is drawn there, between log lines, which are alone on stdout."""
     ours, theirs = pty.openpty()
     command = [str(LITESTREAM), "restore", "-o", str(tmp_path / "out.db"), f"file://{replica}"]
     env = environment({"TERM": "xterm-256color", "COLUMNS": "120"})
@@ -143,7 +159,55 @@ def test_a_terminal_gets_a_progress_bar(replica: Path, tmp_path: Path) -> None:
     finally:
         os.close(ours)
     assert b"restoring" in drawn
-    assert done.stdout.count(b"\n") == 1
+    assert done.stdout.count(b" INFO ") == done.stdout.count(b"\n") == 4
+    assert b"\x1b" not in done.stdout
+
+
+def test_a_terminal_for_everything_shows_whole_lines(replica: Path, tmp_path: Path) -> None:
+    """With bar and log lines on one terminal no line begins behind a piece of the bar."""
+    ours, theirs = pty.openpty()
+    command = [str(LITESTREAM), "restore", "-o", str(tmp_path / "out.db"), f"file://{replica}"]
+    env = environment({"TERM": "xterm-256color", "COLUMNS": "200"})
+    subprocess.run(command, stdout=theirs, stderr=theirs, env=env, check=True)
+    os.close(theirs)
+    try:
+        drawn = os.read(ours, 1 << 16)
+    finally:
+        os.close(ours)
+    assert len(re.findall(rb"(?:\A|\n|\x1b\[2K)20[0-9T:.-]+Z INFO ", drawn)) == 4, drawn
+
+
+@pytest.mark.parametrize("where", ["-config", "LITESTREAM_CONFIG"])
+def test_the_configuration_says_how_to_log_here_too(where: str, replica: Path, tmp_path: Path) -> None:
+    """logging.type and logging.stderr hold for a restore, and what the file is warned about is told."""
+    database = Database(tmp_path / "app.db", [{"path": str(replica), "validation-interval": "1h"}])
+    config = write_config(tmp_path / "c.yml", [database], logging={"type": "json", "stderr": True})
+    env = {"LITESTREAM_CONFIG": str(config)} if where == "LITESTREAM_CONFIG" else {}
+    flags = ["-config", str(config)] if where == "-config" else []
+    done = OURS.run("restore", *flags, tmp_path / "app.db", env=env)
+    assert (done.code, done.out) == (0, "")
+    entries = [json.loads(line) for line in done.err.splitlines()]
+    assert [entry["level"] for entry in entries] == ["WARN", "INFO", "INFO", "INFO", "INFO"]
+    assert "validation-interval: has no effect yet" in entries[0]["msg"]
+    assert entries[1]["msg"] == f"restoring snapshot {GEN}/00000000 to {tmp_path}/app.db"
+
+
+@pytest.mark.parametrize("verb", ["restore", "snapshots", "wal", "generations"])
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("s3://bucket/app", 'replica type "s3" is not supported by this version: only file is'),
+        ("memory://app", 'unknown replica type in config: "memory"'),
+        ("foo://x", 'unknown replica type in config: "foo"'),
+    ],
+)
+def test_a_url_of_another_store_is_refused_by_name(
+    verb: str, url: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Known clouds are told apart from mistakes, in the words of the configuration's errors."""
+    output = ["-o", str(tmp_path / "out.db")] if verb == "restore" else []
+    assert cli.run([verb, *output, url]) == 1
+    assert capsys.readouterr() == ("", f"Error: {text}\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -37,6 +38,29 @@ async def test_latest(layout: Layout, stamped: bool, history: Recording, tmp_pat
     assert (result.pos, result.timestamp_ns) == (Pos(GENERATION, last.index, last.offset), last.time_ns)
     assert (result.size, result.page_size) == (len(last.image), 512)
     assert result.snapshot_index == history.snapshots[-1].index
+
+
+@pytest.mark.parametrize("wal", [True, False], ids=["wal", "snapshot only"])
+async def test_the_log_tells_the_steps(wal: bool, history: Recording, tmp_path: Path) -> None:
+    """The seed's lines, in the order in which things happen."""
+    objects = {key: value for key, value in replica(history, stamped=False).items() if wal or "/wal/" not in key}
+    logger, records = logging.getLogger("litestream.restore"), list[str]()
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        await _restore(objects, tmp_path / "out.db")
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+    index = history.snapshots[-1].index
+    assert records == [
+        f"restoring snapshot {GENERATION}/{index:08x} to {tmp_path}/out.db",
+        *([] if wal else ["no wal files found, snapshot only"]),
+        "renaming database from temporary location",
+    ]
 
 
 @pytest.mark.parametrize("stamped", [True, False], ids=["stamped", "unstamped"])

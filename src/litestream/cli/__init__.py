@@ -63,14 +63,23 @@ def run(argv: Sequence[str]) -> int:
 
 def fail(message: str, *more: str) -> int:
     """Print one line of error on stderr (and `more` lines); the result is the exit code 1."""
+    _say(f"Error: {message}", *more)
+    return 1
+
+
+def warn(message: str) -> None:
+    """Print one line of warning on stderr."""
+    _say(f"Warning: {message}")
+
+
+def _say(*lines: str) -> None:
     from litestream.daemon.logs import safe
 
     try:
-        sys.stderr.write("".join(f"{safe(line)}\n" for line in (f"Error: {message}", *more)))
+        sys.stderr.write("".join(f"{safe(line)}\n" for line in lines))
         sys.stderr.flush()
     except OSError:
-        pass  # stderr is closed: the exit code says it
-    return 1
+        pass  # stderr cannot be written: the exit code has to do
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -128,4 +137,4 @@ def _traceback(parsed: Parsed | None) -> bool:
     return True
 
 
-__all__ = ["VERBS", "ConfigError", "fail", "run", "usage"]
+__all__ = ["VERBS", "ConfigError", "fail", "run", "usage", "warn"]

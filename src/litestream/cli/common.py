@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from litestream.cli.flags import Flag, Parsed
 from litestream.daemon.logs import LEVEL_NAMES
@@ -58,6 +58,14 @@ def load_config(parsed: Parsed) -> Config:
     return load(parsed.text("config") or None, expand_env=not parsed.switch("no-expand-env"))
 
 
+def tell_warnings(config: Config | None) -> None:
+    """Say on stderr what a configuration is warned about; for the verbs that have no log."""
+    from litestream.cli import warn
+
+    for warning in config.warnings if config is not None else ():
+        warn(warning)
+
+
 def is_url(text: str) -> bool:
     """Whether an argument is a replica's URL and not a database's path."""
     from litestream.storage import split_scheme
@@ -73,6 +81,8 @@ class Target:
     """None where a replica's URL was given."""
     replicas: list[tuple[str, ReplicaClient]]
     """Name and client of each replica, in the order of the configuration."""
+    config: Config | None
+    """What was read to find out; None where a URL needed nothing."""
 
 
 @asynccontextmanager
@@ -85,9 +95,8 @@ async def open_target(parsed: Parsed) -> AsyncIterator[Target]:
     if is_url(argument):
         if wanted:
             raise ConfigError("the -replica flag needs a database path: a replica URL names the replica itself")
-        if parsed.given("config"):
-            load_config(parsed)  # what it says that is wrong is told, although a URL needs nothing from it
-        target = _url_target(argument)
+        # What a file that is named has wrong is told, although a URL needs nothing from it.
+        target = _url_target(argument, load_config(parsed) if parsed.given("config") else None)
     else:
         target = _database_target(load_config(parsed), argument, wanted)
     try:
@@ -97,11 +106,26 @@ async def open_target(parsed: Parsed) -> AsyncIterator[Target]:
             await client.close()
 
 
-def _url_target(url: str) -> Target:
+def _url_target(url: str, config: Config | None) -> Target:
     from litestream.client import open_client
+    from litestream.storage import split_scheme
 
+    if split_scheme(url) != "file":
+        _refuse_url(url)
     client = open_client(url)
-    return Target(None, [(client.type, client)])
+    return Target(None, [(client.type, client)], config)
+
+
+def _refuse_url(url: str) -> NoReturn:
+    """Raise the error that the configuration has for a replica's URL of another store."""
+    import_config()
+    from litestream.config.paths import DestinationError, destination
+
+    try:
+        destination(None, None, url)
+    except DestinationError as e:
+        raise ConfigError(str(e)) from None
+    raise AssertionError("unreachable")
 
 
 def _database_target(config: Config, path: str, wanted: str) -> Target:
@@ -112,7 +136,7 @@ def _database_target(config: Config, path: str, wanted: str) -> Target:
     if not chosen:
         names = ", ".join(replica.label for replica in database.replicas) or "none"
         raise ConfigError(f'replica "{wanted}" not found for database {database.path}: the configuration has {names}')
-    return Target(database, [(replica.label, open_client(replica.location)) for replica in chosen])
+    return Target(database, [(replica.label, open_client(replica.location)) for replica in chosen], config)
 
 
 def find_database(config: Config, path: str) -> DatabaseConfig:

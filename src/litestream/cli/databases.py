@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestream.cli.common import COMMON, JSON, load_config
+from litestream.cli.common import COMMON, JSON, load_config, tell_warnings
 from litestream.cli.flags import FlagSet, Parsed
 from litestream.cli.tables import write_entries
 
@@ -15,9 +15,11 @@ FLAGS = FlagSet(
 
 
 def run(parsed: Parsed) -> int:
+    config = load_config(parsed)
+    tell_warnings(config)
     entries = [
         {"path": database.path, "replicas": [replica.label for replica in database.replicas]}
-        for database in load_config(parsed).databases
+        for database in config.databases
     ]
     write_entries(parsed, ["path", "replicas"], entries)
     return 0

@@ -32,6 +32,8 @@ class Flag:
     default: str = ""
     number: bool = False
     """The value is a whole number of at least 1."""
+    may_be_empty: bool = False
+    """An empty value means something. Elsewhere it is the mark of an unset variable in a script."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,8 @@ class FlagSet:
             raise ConfigError(f'invalid value "{value}" for flag -{flag.name}: use one of {", ".join(flag.choices)}')
         if flag.number and not (value.isascii() and value.isdigit() and 0 < int(value) < 1 << 31):
             raise ConfigError(f'invalid value "{value}" for flag -{flag.name}: a whole number from 1 on is needed')
+        if not value and not flag.may_be_empty:
+            raise ConfigError(f"the value of flag -{flag.name} is empty: leave the flag out, or give it one")
         return value.lower() if flag.choices else value
 
     def _count(self, args: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from litestream.cli.common import open_target, run_to_end
+from litestream.cli.common import open_target, run_to_end, tell_warnings
 from litestream.cli.flags import Parsed
 from litestream.core.timestamps import format_rfc3339
 from litestream.errors import LitestreamError, LTXReplicaError
@@ -28,6 +28,7 @@ def collect(parsed: Parsed, rows_of: Callable[[DatabaseConfig | None, str, Overv
         rows: list[R] = []
         code = 0
         async with open_target(parsed) as target:
+            tell_warnings(target.config)
             for name, client in target.replicas:
                 try:
                     rows += rows_of(target.database, name, await _overview(client))

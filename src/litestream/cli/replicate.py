@@ -31,7 +31,13 @@ FLAGS = FlagSet(
     flags=(
         *COMMON,
         Flag("exec", "Run an application beside the replication: the end of either ends both.", "COMMAND"),
-        Flag("addr", "Serve /metrics at this address; beats addr of the configuration.", "HOST:PORT"),
+        Flag(
+            "addr",
+            "Serve /metrics at this address; beats addr of the configuration, also when empty (nothing is served).",
+            "HOST:PORT",
+            may_be_empty=True,
+        ),
+        Flag("json", "Write the log as JSON, one object a line; beats logging.type of the configuration."),
     ),
     max_args=None,
     examples="""
@@ -47,7 +53,8 @@ def run(parsed: Parsed) -> int:
         try:
             config = _config(parsed)
             level = logs.choose_level(parsed.text("log-level"), os.environ, config.logging.level)
-            logger = logs.setup(level, json=config.logging.type == "json", stderr=config.logging.stderr)
+            as_json = parsed.switch("json") if parsed.given("json") else config.logging.type == "json"
+            logger = logs.setup(level, json=as_json, stderr=config.logging.stderr)
             logger.info("litestream %s", VERSION)
             for warning in config.warnings:
                 logger.warning("%s", warning)

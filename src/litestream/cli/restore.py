@@ -22,6 +22,7 @@ from litestream.errors import ConfigError, NoBackupError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from litestream.config import LoggingConfig
     from litestream.restore import RestoreOptions, RestoreResult
 
 FLAGS = FlagSet(
@@ -70,8 +71,7 @@ _INDEX = re.compile(r"[0-9A-Fa-f]{1,16}")
 
 def run(parsed: Parsed) -> int:
     as_json = parsed.switch("json")
-    level = logs.choose_level(parsed.text("log-level"), os.environ, "")
-    logger = logs.setup(level, stderr=as_json)  # with -json, stdout is the document alone
+    logger = _log(parsed, None)
     options = _options(parsed)
     output = parsed.text("o")
     if not output:
@@ -91,6 +91,19 @@ def run(parsed: Parsed) -> int:
         logger.warning("%s", warning)
     _tell(result, parsed, logger)
     return 0
+
+
+def _log(parsed: Parsed, config: LoggingConfig | None) -> logging.Logger:
+    """Log as the configuration says. With `-json`, stdout is the document alone, and what it says is not logged."""
+    as_json = parsed.switch("json")
+    level = logs.choose_level(parsed.text("log-level"), os.environ, config.level if config is not None else "")
+    if as_json and not (parsed.given("log-level") or os.environ.get("LOG_LEVEL")):
+        level = max(level, logging.WARNING)
+    return logs.setup(
+        level,
+        json=config is not None and config.type == "json",
+        stderr=as_json or (config is not None and config.stderr),
+    )
 
 
 def _options(parsed: Parsed) -> RestoreOptions:
@@ -118,6 +131,10 @@ async def _restore(parsed: Parsed, output: str, options: RestoreOptions) -> Rest
     from litestream.restore import restore
 
     async with open_target(parsed) as target:
+        if target.config is not None:
+            logger = _log(parsed, target.config.logging)
+            for warning in target.config.warnings:
+                logger.warning("%s", warning)
         if target.database is not None:
             options = replace(options, source_path=target.database.path)
         with _progress(target, options) as progress:
@@ -134,9 +151,20 @@ def _progress(target: Target, options: RestoreOptions) -> Iterator[Callable[[int
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn("restoring"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("restoring", total=None)
-        yield lambda fetched, total: bar.update(task, completed=fetched, total=total)
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task("restoring", total=None)
+
+    def show(fetched: int, total: int) -> None:
+        # Only while there is something to fetch: the log lines before and after it may go to the same terminal.
+        bar.start()
+        bar.update(task, completed=fetched, total=total)
+        if fetched >= total:
+            bar.stop()
+
+    try:
+        yield show
+    finally:
+        bar.stop()
 
 
 def _skip(logger: logging.Logger, reason: str, as_json: bool) -> int:
@@ -178,10 +206,11 @@ def _tell_plan(result: RestoreResult) -> None:
     from litestream.cli.tables import table
 
     rows = [[file.key, str(file.size), format_rfc3339(float(file.created_at))] for file in result.files]
-    logs_safe = logs.safe(result.db_path)
+    objects = "1 object" if len(rows) == 1 else f"{len(rows)} objects"
     stdout.write(
-        f"would restore {logs_safe} from replica {logs.safe(result.replica)}, generation {result.generation}:\n"
-        f"{len(rows)} objects, {result.fetched} bytes\n\n" + table(["object", "size", "created"], rows)
+        f"would restore {logs.safe(result.db_path)} from replica {logs.safe(result.replica)}, "
+        f"generation {result.generation}:\n{objects}, {result.fetched} bytes\n\n"
+        + table(["object", "size", "created"], rows)
     )
 
 

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import time
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from litestream.restore.segment import Segment
 
 __all__ = ["IntegrityCheck", "PlannedObject", "Progress", "RestoreOptions", "RestoreResult", "restore"]
+
+_log = logging.getLogger("litestream.restore")
 
 _PLANS = 4
 """Times that a plan is made: retention may delete or replace objects between the listing and the fetch."""
@@ -120,12 +123,17 @@ class _Run:
 
     async def result(self, began: float) -> RestoreResult:
         """Do it."""
+        snapshot = self.plan.objects.snapshot
+        _log.info("restoring snapshot %s/%08x to %s", snapshot.generation, snapshot.index, self.target.name)
         try:
             with self.target.errors():
                 self.target.create()
                 writer = await self._write()
+                if not self.plan.objects.segments:
+                    _log.info("no wal files found, snapshot only")
                 await self.fetcher.run(self.target.sync)
                 await self._check()
+                _log.info("renaming database from temporary location")
                 self.target.publish()
         finally:
             self.fetcher.close()
@@ -135,7 +143,7 @@ class _Run:
             db_path=self.target.path,
             replica=self.plan.replica,
             generation=self.plan.generation,
-            snapshot_index=self.plan.objects.snapshot.index,
+            snapshot_index=snapshot.index,
             index=self.end.index,
             offset=self.end.offset,
             timestamp_ns=self.time_ns,
