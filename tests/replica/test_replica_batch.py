@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litestream.core.position import Pos, WALSegmentInfo
-from litestream.replica.batch import BATCH_SEGMENTS, batches, pending
+from litestream.replica.batch import BATCH_SEGMENTS, BATCH_SPAN, batches, pending
 
 GENERATION = "0123456789abcdef"
 
@@ -31,6 +31,20 @@ def test_batches(infos: list[WALSegmentInfo], limit: int) -> None:
     for before, after in itertools.pairwise(found):
         joined = sum(info.size for info in before) + after[0].size
         assert before[0].index != after[0].index or joined > limit or len(before) == BATCH_SEGMENTS
+
+
+@given(st.lists(st.integers(1, 4 << 20), min_size=1, max_size=100))
+def test_batches_are_bounded_unpacked(lengths: list[int]) -> None:
+    """However well segments are compressed, one object holds 8 MiB of WAL at most, and is not needlessly small."""
+    starts = list(itertools.accumulate(lengths, initial=0))
+    infos = [WALSegmentInfo(GENERATION, 0, start, 1, 0.0) for start in starts[:-1]]
+    ends = dict(itertools.pairwise(starts))
+    found = list(batches(infos))
+    assert [info for batch in found for info in batch] == infos
+    for before, after in itertools.pairwise([*found, []]):
+        assert ends[before[-1].offset] - before[0].offset <= 8 << 20
+        if after and len(before) < BATCH_SEGMENTS:
+            assert after[0].offset - before[0].offset > BATCH_SPAN
 
 
 @given(segments, st.integers(0, 3), st.integers(0, 200))

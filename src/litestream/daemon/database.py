@@ -30,6 +30,9 @@ SWEEP_INTERVAL = 1.0
 _LOOK_AGAIN = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 """Seconds between looks after a change: frames are written, perhaps fsynced, and only then published as committed."""
 
+_BUSY_FOR_LONG = 5.0
+"""Seconds for which overlaps may be put off before it is said: a lock of another program is mostly gone by then."""
+
 _REPEAT_ERROR = 30.0
 _TRIM_AFTER = 10.0
 
@@ -57,6 +60,7 @@ class DatabaseTask:
         self._tried = asyncio.Event()
         self._logged: tuple[str, float, int] = ("", 0.0, 0)
         self._quiet_since = time.monotonic()
+        self._busy_since = 0.0  # since when every overlap was put off; 0: the last one was not
 
     async def run(self) -> None:
         """Attach (waiting for the database if need be), replicate, and retry whatever fails. Ends when cancelled."""
@@ -114,7 +118,10 @@ class DatabaseTask:
         while (now := time.monotonic()) < overlap_at:
             if self._due(now):
                 before = self.db.pos()
-                await self.db.sync()
+                try:
+                    await self.db.sync()
+                except DatabaseBusyError:
+                    break  # a writer died between two words of the wal-index: the overlap's new reader repairs it
                 if self.db.lost:
                     break
                 looks = 0 if self.db.pos() != before else looks + 1
@@ -145,7 +152,11 @@ class DatabaseTask:
         except DatabaseBusyError as error:
             # The older reader is still held: nothing moved, nothing is lost. The next sweep tries again.
             self._logger.debug("overlap put off", extra={"fields": {"db": self.db.path, "reason": str(error)}})
+            self._busy_since = self._busy_since or time.monotonic()
+            if time.monotonic() - self._busy_since >= _BUSY_FOR_LONG:
+                self._report(error)
             return
+        self._busy_since = 0.0
         self._recovered()
 
     async def _wait(self, seconds: float) -> bool:

@@ -317,7 +317,7 @@ class DB:
                 self._lock.release()
 
     def close(self) -> None:
-        """End everything, leaving the WAL and the local state as they are. Snapshots must have been closed."""
+        """End everything, leaving the WAL and the local state as they are. A snapshot that is being read is ended."""
         with self._maintenance, self._lock:
             self._detach()
             if self._guard is not None:
@@ -422,9 +422,6 @@ class DB:
             if not reason:
                 return
             self._lose(reason)
-            # What they read is of a history that is over, and their upload may hang: they are not waited for.
-            for snapshot in list(self._snapshots):
-                snapshot.close()
             self._detach()
 
     def _reattach(self) -> None:
@@ -452,6 +449,9 @@ class DB:
 
     def _detach(self) -> None:
         attached, self._attached = self._attached, None
+        # What they read is of a history that is over, and their upload may hang: they are not waited for.
+        for snapshot in list(self._snapshots):
+            snapshot.close()
         if attached is not None:
             attached.source.end_reader(attached.reader)
             attached.source.close()

@@ -14,9 +14,12 @@ from litestream.streams import read_stamp
 BATCH_LIMIT = 4 << 20
 """Compressed bytes that are joined into one object. It is held in memory; a larger backlog makes several objects."""
 
+BATCH_SPAN = 4 << 20
+"""Bytes of WAL from the first to the last segment's beginning. With the last one's own 4 MiB at most, an object stays
+small enough to be joined and restored in memory, however well it is compressed."""
+
 BATCH_SEGMENTS = 64
-"""Segments that are joined into one object, of at most 4 MiB of WAL each: however well they are compressed, an object
-stays small enough for a restore to hold."""
+"""Segments that are joined into one object."""
 
 
 def pending(segments: Sequence[WALSegmentInfo], pos: Pos) -> Sequence[WALSegmentInfo]:
@@ -26,12 +29,12 @@ def pending(segments: Sequence[WALSegmentInfo], pos: Pos) -> Sequence[WALSegment
 
 
 def batches(segments: Sequence[WALSegmentInfo], limit: int = BATCH_LIMIT) -> Iterator[list[WALSegmentInfo]]:
-    """Groups of neighbours of one index, each of at most `limit` bytes or a single segment."""
+    """Groups of neighbours of one index, each within these limits (`limit`: compressed bytes) or a single segment."""
     batch: list[WALSegmentInfo] = []
     size = 0
     for segment in segments:
         full = size + segment.size > limit or len(batch) >= BATCH_SEGMENTS
-        if batch and (full or segment.index != batch[0].index):
+        if batch and (full or segment.index != batch[0].index or segment.offset - batch[0].offset > BATCH_SPAN):
             yield batch
             batch, size = [], 0
         batch.append(segment)

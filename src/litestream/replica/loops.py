@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from litestream.core.position import SnapshotInfo
-from litestream.errors import LitestreamError, NoGenerationError
+from litestream.errors import NoGenerationError
 from litestream.replica.log import ErrorLog
 from litestream.replica.pacing import Backoff
 from litestream.replica.source import WALSource
@@ -63,7 +63,7 @@ class Monitor:
         await asyncio.sleep(delay)
         try:
             await self._db.sync()  # what was committed while we waited goes along
-        except (LitestreamError, OSError) as error:
+        except Exception as error:
             # The database's own task meets it too and reports it; what is copied goes up all the same.
             self._replica.logger.debug("database not copied before upload: %s", error)
 
