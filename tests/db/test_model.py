@@ -31,6 +31,8 @@ from litestream.restore import RestoreOptions, restore
 SEEDS = int(os.environ.get("LITESTREAM_MODEL_SEEDS", "12"))
 FIRST = int(os.environ.get("LITESTREAM_MODEL_FIRST", "1"))
 ROUNDS = 70
+PATIENCE = 0.05
+"""Seconds that applications wait for a lock: who holds it may stand still in the middle of a step."""
 
 
 class Replicator:
@@ -88,9 +90,10 @@ class World:
         size = self.rnd.choice([512, 1024, 4096, 4096, 16384])
         vacuum = self.rnd.choice([0, 0, 1, 2])
         self.apps[0].create(self.path, pragmas=[f"page_size={size}", f"auto_vacuum={vacuum}"])
-        self.apps[1].open(self.path, timeout=1)
+        self._open()
         self.replicator = Replicator(self.path, self.replica)
         self.reader = False
+        self.spilled = False
         self.acknowledged = 0
         self.trace: list[str] = []
 
@@ -101,7 +104,15 @@ class World:
 
     # -- applications
 
+    def _open(self) -> None:
+        for app in self.apps:
+            app.open(self.path, timeout=PATIENCE)
+        self.reader = self.spilled = False
+
     def app_step(self) -> None:
+        if self.spilled and self.rnd.random() < 0.5:
+            self.apps[0].sql("ROLLBACK")
+            self.spilled = False
         name = self.rnd.choice(
             ["ledger"] * 8
             + [
@@ -136,7 +147,8 @@ class World:
         self.apps[0].sql(self.rnd.choice(["COMMIT", "ROLLBACK"]))
 
     def _app_spill(self) -> None:
-        self.apps[0].spill(100)
+        self.apps[0].spill(100)  # stays open for a while, and is never committed
+        self.spilled = True
 
     def _app_checkpoint(self) -> None:
         mode = self.rnd.choice(["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
@@ -157,14 +169,12 @@ class World:
     def _app_reopen(self) -> None:
         for app in self.apps:
             app.close()
-        self.reader = False
-        for app in self.apps:
-            app.open(self.path, timeout=1)
+        self._open()
 
     def _app_kill(self) -> None:
         self.apps[1].kill()
         self.reader = False
-        self.apps[1] = App().open(self.path, timeout=1)
+        self.apps[1] = App().open(self.path, timeout=PATIENCE)
 
     # -- the replicator
 

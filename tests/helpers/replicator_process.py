@@ -2,7 +2,10 @@
 
 Started as `python -m helpers.replicator_process DATABASE REPLICA`; one JSON command a line, one JSON answer a line. A
 command may carry `"stop": k`: at its k-th step (each step is passed twice, before and after) the process answers
-`{"at": name}` and waits for a line, `go` or `die`. `die` ends it as kill -9 would.
+`{"at": name}` and waits for a line, `go` or `die`. `die` ends it as kill -9 would, `{"do": "end"}` in order.
+
+The replicator is a fork of a process that has imported everything and opened nothing: whenever it has ended, that is
+answered with `{"ended": true}`, and the next one lives at once. All of it ends when stdin does.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ import os
 import sys
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np  # noqa: F401 - once, not in every fork
 
 from litestream import fsutil
 from litestream.client import open_client
@@ -44,6 +49,10 @@ STEPS: list[tuple[Any, str]] = [
 ]
 
 
+NO_MORE, ENDED, KILLED = 0, 3, 9
+"""How a replicator's life ends: no more commands, in order, killed."""
+
+
 class Stops:
     """Counts steps and stops at the one that was asked for."""
 
@@ -58,7 +67,7 @@ class Stops:
             return
         answer({"at": name})
         if sys.stdin.readline().strip() == "die":
-            os._exit(9)
+            os._exit(KILLED)
 
 
 def answer(value: object) -> None:
@@ -94,9 +103,11 @@ def _wrapped(function: Callable[..., Any], name: str, stops: Stops) -> Callable[
     return plain
 
 
-async def main() -> None:
+async def replicate() -> int:
+    """One life of the replicator. Returns its exit status."""
     stops = Stops()
     instrument(stops)
+    status = NO_MORE
     db = DB(sys.argv[1], min_checkpoint_page_count=20, max_checkpoint_page_count=60, checkpoint_interval=0)
     replica = Replica(db, open_client(sys.argv[2]), monitor_enabled=False)
     commands: dict[str, Callable[[], Any]] = {
@@ -110,6 +121,7 @@ async def main() -> None:
     for line in sys.stdin:
         command = json.loads(line)
         if command["do"] == "end":
+            status = ENDED
             break
         stops.left = command.get("stop", 0)
         try:
@@ -123,7 +135,19 @@ async def main() -> None:
         stops.left = 0
     await replica.close()
     db.close()
+    return status
+
+
+def main() -> None:
+    while True:
+        child = os.fork()
+        if child == 0:
+            os._exit(asyncio.run(replicate()))
+        _, status = os.waitpid(child, 0)
+        if os.waitstatus_to_exitcode(status) not in {ENDED, KILLED}:
+            break
+        answer({"ended": True})
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()
