@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import litestream
-from helpers.cli import LITESTREAM, OURS, Database, environment, wait_until, write_config
+from helpers.cli import LITESTREAM, OURS, Database, environment, run_state, wait_until, write_config
 from litestream import cli
 from litestream.cli import databases
 from litestream.cli.flags import Parsed
@@ -212,6 +212,7 @@ def test_interrupting_a_command_ends_it_with_one_line(tmp_path: Path) -> None:
         subprocess.Popen(command, stderr=subprocess.PIPE, env=environment(), text=True) as process,
         open(fifo, "w"),
     ):
+        wait_until(lambda: run_state(process.pid) == "S", "it waits for what we write")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (1, "Error: interrupted\n")

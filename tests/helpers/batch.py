@@ -58,6 +58,7 @@ class Batch:
             app.do("histories_close")
 
     def wait_replicated(self, daemon: Daemon) -> None:
-        """Wait until every replica holds something."""
+        """Wait until the replicator is at work and every replica holds something."""
+        daemon.wait_until_ready()
         for life in self.lives:
             daemon.wait_for_objects(life.replica)

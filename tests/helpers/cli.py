@@ -186,6 +186,11 @@ LITESTREAM = Path(sysconfig.get_path("scripts")) / "litestream"
 OURS = Program(LITESTREAM, "litestream")
 
 
+def run_state(pid: int) -> str:
+    """What the kernel says a process is doing: R it runs, S it waits, T it is stopped, Z it is dead."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
 class Daemon:
     """`replicate` in the background, with a log of its own. The `daemons` fixture ends it and reads the log."""
 
@@ -197,9 +202,11 @@ class Daemon:
         self.log = log or config.with_suffix(".log")
         self.args = list(args)
         self.process: subprocess.Popen[bytes] | None = None
+        self._began = 0
 
     def start(self, env: Mapping[str, str] | None = None) -> Daemon:
         assert not self.alive
+        self._began = len(self.text())
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [str(self.program.binary), "replicate", "-config", str(self.config), *self.args],
@@ -252,7 +259,7 @@ class Daemon:
     def freeze(self) -> None:
         """SIGSTOP; returns when it really stands still."""
         self.send(signal.SIGSTOP)
-        wait_until(lambda: Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T", "it stops")
+        wait_until(lambda: run_state(self.pid) == "T", "it stops")
 
     def thaw(self) -> None:
         self.send(signal.SIGCONT)
@@ -268,6 +275,10 @@ class Daemon:
         found = wait_until(find, lambda: f"log line {pattern!r} in: {self.text()[-2000:]}", timeout)
         assert found is not None
         return found
+
+    def wait_until_ready(self) -> None:
+        """Wait until this start of it has begun to replicate."""
+        self.wait_for_log("litestream initialization complete", after=self._began)
 
     def wait_for_objects(self, replica: Path, count: int = 1, *, timeout: float = 20) -> list[Path]:
         """Wait until a file replica holds `count` objects."""
