@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -352,3 +353,74 @@ class TestShadow:
         db.maintain()
 
         assert db.pos().index == 1
+
+
+class TestBusyWriters:
+    def test_a_seal_catches_up_with_writers(
+        self, path: Path, app: App, dbs: list[DB], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Writers who append megabytes during each backfill: the next round takes those, and the WAL still restarts."""
+        app.create(path, pragmas=["wal_autocheckpoint=0"])
+        app.fill(500)
+        db = attached(path, dbs)
+        real, calls = Source.checkpoint_passive, iter(range(2))
+
+        def passive(self: Source) -> tuple[bool, int, int]:
+            result = real(self)
+            if next(calls, None) is not None:
+                app.fill(500)
+            return result
+
+        monkeypatch.setattr(Source, "checkpoint_passive", passive)
+        db.checkpoint(seal=True)
+
+        assert db.at_rest
+
+    def test_only_a_foreign_reader_pins_the_wal(
+        self, path: Path, app: App, dbs: list[DB], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A checkpoint that busy writers outran is tried again soon; one that a reader held up less and less often."""
+        app.create(path, pragmas=["wal_autocheckpoint=0"])
+        app.ledger(5)
+        db = attached(path, dbs)
+        real = Source.checkpoint_passive
+
+        def outrun(self: Source) -> tuple[bool, int, int]:
+            app.ledger(1)
+            return real(self)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Source, "checkpoint_passive", outrun)
+            for _ in range(6):
+                db.checkpoint()
+        assert db.stats.pinned_seconds == 0
+        assert db._pinned.not_before < time.monotonic() + 0.3
+
+        with App() as reader:
+            reader.open(path)
+            reader.sql("BEGIN")
+            reader.sql("SELECT * FROM ledger")
+            app.ledger(5)
+            db.maintain()
+            for _ in range(6):
+                db.checkpoint()
+            assert db.stats.pinned_seconds > 0
+            assert db._pinned.not_before > time.monotonic() + 1
+
+    def test_the_write_lock_is_had_between_two_commits(self, path: Path, app: App) -> None:
+        """A writer who commits without a pause leaves gaps of microseconds, which are found."""
+        app.create(path)
+        source = Source(str(path))
+        app.start_writing(path, pause=0)
+        while app.written().n < 20:
+            time.sleep(0.01)
+        had = 0
+        for _ in range(20):
+            lock = source.lock_writers(0.1)
+            if lock is not None:
+                had += 1
+                source.unlock_writers(lock)
+        app.stop_writing()
+        source.close()
+
+        assert had >= 10

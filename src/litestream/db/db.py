@@ -34,7 +34,6 @@ from litestream.errors import (
     ContinuityLostError,
     CorruptObjectError,
     DatabaseAbsentError,
-    DatabaseBusyError,
     DatabaseError,
     GenerationChangedError,
     NoGenerationError,
@@ -49,6 +48,12 @@ SEAL_TIMEOUT = 0.05
 
 SEAL_TAIL_LIMIT = 1024 * 1024
 """Bytes that may be left to copy or to backfill once the write lock is held; with more, catch up first."""
+
+SEAL_TAIL_MOST = 4 * 1024 * 1024
+"""The same for a WAL that has grown large already."""
+
+SEAL_ROUNDS = 8
+"""Backfills before a seal, at most: each leaves what was written while it ran."""
 
 INLINE_LIMIT = 256 * 1024
 """Bytes that are copied on the event loop itself: cheaper than a change of threads."""
@@ -99,7 +104,6 @@ class DB:
         self._maintenance = threading.Lock()
         self._attached: Attachment | None = None
         self._lost = ""
-        self._checkpointing = False
         self._snapshots: set[DatabaseSnapshot] = set()
         self._subscribers: list[Callable[[], None]] = []
         self._acknowledged: dict[str, Pos] = {}
@@ -428,8 +432,6 @@ class DB:
         with self._lock:
             if self._attached is not None and not self._lost:
                 return
-            if self._checkpointing:
-                raise DatabaseBusyError("a checkpoint is running")
             old, reason = self._attached, self._lost
             source = old.source if old is not None else Source(self._real_path, self.busy_timeout)
             try:
@@ -474,31 +476,41 @@ class DB:
         )
 
     def _checkpoint(self, attached: Attachment, action: Action) -> None:
-        """Backfill (without `_lock`: copying goes on meanwhile), overlap, and seal if asked to and still needed."""
+        """Backfill (without `_lock`: copying goes on meanwhile), overlap, and seal if asked to and still needed.
+
+        What a busy writer appends during one round is less than what it appended before, so a seal takes several.
+        """
         started = time.perf_counter()
-        with self._lock:
-            self._checkpointing = True
-        try:
-            complete, _, _ = attached.source.checkpoint_passive()
-        except DatabaseError:
-            self.stats.checkpoint_failed(action.name)
-            raise
-        finally:
+        for number in range(SEAL_ROUNDS if action is Action.SEAL else 1):
+            if number:
+                with self._lock:
+                    if not self._overlap():
+                        break
+            frames = attached.reader.frames
+            try:
+                complete, _, _ = attached.source.checkpoint_passive()
+            except DatabaseError:
+                self.stats.checkpoint_failed(action.name)
+                raise
+            parsed = attached.source.wal_index()
+            pinned = not complete and parsed is not None and parsed[1] < min(frames, parsed[0].max_frame)
             with self._lock:
-                self._checkpointing = False
-        with self._lock:
-            if self._attached is not attached or self._lost:
-                return
-            if self._overlap() and action is Action.SEAL and not attached.reader.at_rest:
-                complete = self._seal(attached)
+                if self._attached is not attached or self._lost:
+                    return
+                self._copy()  # the bulk first: the newer reader's mark is then close to the end
+                if not self._overlap() or pinned or attached.reader.at_rest:
+                    break
+                if action is Action.SEAL and self._seal(attached):
+                    complete = True
+                    break
         if complete:
             self._checkpointed_at = time.monotonic()
-        self._note_pinned(complete)
+        self._note_pinned(complete, pinned)
         self.stats.checkpoint(action.name, time.perf_counter() - started)
 
-    def _note_pinned(self, complete: bool) -> None:
+    def _note_pinned(self, complete: bool, pinned: bool) -> None:
         """While a foreign reader pins the WAL, try less and less often, and say so from time to time."""
-        seconds = self._pinned.note(complete, time.monotonic())
+        seconds = self._pinned.note(complete, time.monotonic(), pinned=pinned)
         self.stats.pinned_seconds = self._pinned.seconds(time.monotonic())
         if seconds:
             self.logger.warning(
@@ -508,25 +520,32 @@ class DB:
 
     def _seal(self, attached: Attachment) -> bool:
         """Hold writers back for a moment so that everything is backfilled and the next one starts a new WAL."""
-        if attached.capture.pending() > SEAL_TAIL_LIMIT:
+        parsed = attached.source.wal_index()
+        if parsed is None:
+            return False
+        # A WAL that has grown in spite of the rounds before is worth a longer moment.
+        limit = min(SEAL_TAIL_MOST, max(SEAL_TAIL_LIMIT, parsed[0].max_frame * attached.source.page_size // 64))
+        if not self._may_seal(attached, limit):
             return False
         lock = attached.source.lock_writers(SEAL_TIMEOUT)
         if lock is None:
             return False
         held = time.perf_counter()
         try:
-            parsed = attached.source.wal_index()
-            if parsed is None or attached.capture.pending() > SEAL_TAIL_LIMIT:
-                return False
-            if (parsed[0].max_frame - parsed[1]) * attached.source.page_size > SEAL_TAIL_LIMIT:
-                return False
-            if not self._overlap():
+            if not self._may_seal(attached, limit) or not self._overlap():
                 return False
             complete, _, _ = attached.source.checkpoint_passive()
             return self._overlap() and complete
         finally:
             attached.source.unlock_writers(lock)
             self.stats.seal_seconds_max = max(self.stats.seal_seconds_max, time.perf_counter() - held)
+
+    def _may_seal(self, attached: Attachment, limit: int) -> bool:
+        """Whether no more than `limit` bytes are left to copy, and to backfill."""
+        parsed = attached.source.wal_index()
+        if parsed is None or attached.capture.pending() > limit:
+            return False
+        return (parsed[0].max_frame - parsed[1]) * attached.source.page_size <= limit
 
     # -- inside: snapshots
 

@@ -18,10 +18,14 @@ class PinnedWAL:
         self._pause = self._FIRST_PAUSE
         self._warn_after = self._FIRST_WARNING
 
-    def note(self, complete: bool, now: float) -> float:
-        """Record how a checkpoint ended. Not 0: it is time to warn, and for how long the WAL has been pinned."""
-        if complete:
+    def note(self, complete: bool, now: float, *, pinned: bool = True) -> float:
+        """Record how a checkpoint ended. Not 0: it is time to warn, and for how long the WAL has been pinned.
+
+        One that came as far as our own reader lets it is not pinned: only writers were too busy. Next time may do.
+        """
+        if complete or not pinned:
             self._reset()
+            self.not_before = 0.0 if complete else now + self._FIRST_PAUSE
             return 0.0
         self._since = self._since if self._since is not None else now
         self.not_before = now + self._pause

@@ -10,6 +10,7 @@ import os
 import stat
 import struct
 import threading
+import time
 from dataclasses import dataclass
 
 import apsw
@@ -30,6 +31,7 @@ _MAGIC = b"SQLite format 3\0"
 _WAL_INDEX_SIZE = 136  # both copies of the header, the backfill count and the read marks
 _SPARE_CONNECTIONS = 2
 _READ_TIMEOUT = 0.05  # a reader meets a lock only during recovery: try again later rather than wait
+_LOCK_PAUSE = 0.0002
 _opened: set[tuple[int, int]] = set()
 """Device and inode of each database file that this process has open: a second opener's close would drop its locks."""
 
@@ -40,6 +42,8 @@ class Reader:
 
     connection: apsw.Connection
     at_rest: bool
+    frames: int
+    """Frames that were committed when it began: so far it lets a checkpoint get, at least."""
 
 
 class Source:
@@ -114,7 +118,8 @@ class Source:
             # Mark 0 only if all was backfilled already when the mark was taken, not if it came to be so afterwards.
             index = self.wal_index()
             at_rest = index is not None and index == before and index[0].max_frame == index[1]
-            return Reader(connection, at_rest)
+            same = index is not None and before is not None and index[0].salts == before[0].salts
+            return Reader(connection, at_rest, before[0].max_frame if before is not None and same else 0)
         except FileNotFoundError as error:
             self._end(connection)
             raise DatabaseBusyError(f"the wal-index file is gone: {self._name}") from error
@@ -129,19 +134,29 @@ class Source:
     def lock_writers(self, timeout: float) -> apsw.Connection | None:
         """Take the write lock, waiting `timeout` seconds at most; None if it cannot be had."""
         connection = self._take()
+        deadline = time.monotonic() + timeout
         try:
-            connection.set_busy_timeout(int(timeout * 1000))
-            with translated(self.path):
-                connection.execute("BEGIN IMMEDIATE")
+            # SQLite's own waiting asks less and less often, and hardly ever meets the gap between two commits.
+            connection.set_busy_timeout(0)
+            while not self._begin_immediate(connection):
+                if time.monotonic() >= deadline:
+                    connection.set_busy_timeout(int(_READ_TIMEOUT * 1000))
+                    self._end(connection)
+                    return None
+                time.sleep(_LOCK_PAUSE)
             connection.set_busy_timeout(int(_READ_TIMEOUT * 1000))
             return connection
-        except DatabaseBusyError:
-            connection.set_busy_timeout(int(_READ_TIMEOUT * 1000))
-            self._end(connection)
-            return None
         except BaseException:
             self._drop(connection)
             raise
+
+    def _begin_immediate(self, connection: apsw.Connection) -> bool:
+        try:
+            with translated(self.path):
+                connection.execute("BEGIN IMMEDIATE")
+        except DatabaseBusyError:
+            return False
+        return True
 
     def unlock_writers(self, connection: apsw.Connection) -> None:
         """Let the write lock go. Nothing was written, so not a byte of the WAL changes."""
