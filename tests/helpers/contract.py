@@ -62,9 +62,10 @@ class BodyError(Exception):
 
 
 class StoreContract:
-    """The suite. `large` is a size that the store does not handle in one piece."""
+    """The suite. `large` is a size that the store does not handle in one piece, `many` more than it lists at once."""
 
     large = 3 << 20
+    many = 2500
 
     async def test_put_and_get(self, store: Store) -> None:
         """What is put is what is got, and the answer says its size and time."""
@@ -163,9 +164,9 @@ class StoreContract:
         assert await keys(store, "a/") == ["a/1"]
 
     async def test_many(self, store: Store) -> None:
-        """2,500 objects (more than any service lists at once) are listed whole, in order, and deleted in one call."""
-        names = [f"generations/00000000000000aa/wal/{i:08x}_00000000.wal.lz4" for i in range(2500)]
-        for at in range(0, 2500, 50):
+        """Many objects (more than the service lists at once) are listed whole, in order, and deleted in one call."""
+        names = [f"generations/00000000000000aa/wal/{i:08x}_00000000.wal.lz4" for i in range(self.many)]
+        for at in range(0, self.many, 50):
             await asyncio.gather(*(store.put(name, b"%d" % at) for name in reversed(names[at : at + 50])))
         assert await keys(store, "generations/") == names
         await store.delete(names[1:])
