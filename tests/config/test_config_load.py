@@ -383,7 +383,7 @@ def test_command_line() -> None:
         (["s3://key:hush@b"], 'replica URL 1: replica type "s3" is not supported by this version: only file is'),
         (["/r", "foo://hush"], 'replica URL 2: unknown replica type in config: "foo"'),
         ([""], "replica URL 1: file replica path required"),
-        (["/r", "/r/"], "the same directory as dbs[0].replicas[0]"),
+        (["/r", "/r/"], "replica URL 2: the same directory as replica URL 1: each"),
         (["a.db"], "the replica's path is the database itself"),
     ],
 )

@@ -138,6 +138,8 @@ class FlagSet:
             raise ConfigError(f"{self.missing}{self._see_help()}")
         if self.max_args is not None and len(args) > self.max_args:
             raise ConfigError(f'too many arguments: "{args[self.max_args]}" is one too many{self._see_help()}')
+        if "" in args:
+            raise ConfigError(f"argument {args.index('') + 1} is empty{self._see_help()}")
 
     def _see_help(self) -> str:
         return f" (see: litestream {self.verb} -h)"

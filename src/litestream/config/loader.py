@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
@@ -47,7 +48,7 @@ def find(path: str | None, environ: Mapping[str, str]) -> str:
             return candidate
     raise ConfigError(
         f"no configuration: neither ./{LOCAL_PATH} nor {DEFAULT_PATH} exists; write one, name one with -config PATH or "
-        "LITESTREAM_CONFIG, or give the database and a replica URL on the command line"
+        "LITESTREAM_CONFIG, or give replica URLs on the command line (`litestream COMMAND -h` shows how)"
     )
 
 
@@ -110,7 +111,13 @@ def for_command_line(db_path: str, replica_urls: Sequence[str]) -> Config:
     try:
         return Config(databases=(DatabaseConfig(path=db_path, replicas=tuple(replicas)),))
     except ValidationError as error:
-        raise ConfigError("; ".join(_message(detail) for detail in error.errors())) from None
+        text = "; ".join(_message(detail) for detail in error.errors())
+        # The places of a file are those of the command line.
+        raise ConfigError(re.sub(r"dbs\[0\]\.replicas\[(\d+)\]", _argument, text)) from None
+
+
+def _argument(place: re.Match[str]) -> str:
+    return f"replica URL {int(place[1]) + 1}"
 
 
 def _read(file: str) -> str:

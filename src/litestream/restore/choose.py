@@ -129,7 +129,11 @@ async def make_plan(replicas: Replicas, options: RestoreOptions) -> Plan:
         except LitestreamError as error:
             if len(replicas) == 1:
                 raise
-            raise RestoreError(f"replica {name} cannot be read, and may have the latest data: {error}") from error
+            other = next(label for label, _ in replicas if label != name)
+            raise RestoreError(
+                f"replica {name} cannot be read, and may have the latest data: {error}; -replica {other} restores "
+                "what another one has"
+            ) from error
     if not candidates:
         if warnings:
             raise NoSnapshotsError(f"no snapshots available: {'; '.join(warnings)}")
