@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from helpers.app import App, AppError
+from litestream.core.position import Pos
 from litestream.db import attach as attaching
+from litestream.db import db as module
 from litestream.db import state as states
 from litestream.db.db import DB
 from litestream.db.shadow import ShadowWAL
@@ -424,3 +426,49 @@ class TestBusyWriters:
         source.close()
 
         assert had >= 10
+
+
+class TestSlowReplicas:
+    @pytest.mark.parametrize("pos", ["nothing", "something"])
+    def test_the_shadow_is_bounded(
+        self, path: Path, app: App, dbs: list[DB], monkeypatch: pytest.MonkeyPatch, pos: str
+    ) -> None:
+        """A replica that is down for long does not fill the disk: beyond a bound whole indexes go, oldest first."""
+        monkeypatch.setattr(module, "SHADOW_LIMIT", 100_000)
+        app.create(path, pragmas=["wal_autocheckpoint=0"])
+        db = attached(path, dbs)
+        db.acknowledge("down", Pos() if pos == "nothing" else db.pos())
+        for _ in range(12):
+            app.fill(40)
+            app.sql("DELETE FROM bulk")
+            db.checkpoint(seal=True)
+        app.ledger(1)
+        db.maintain()
+        segments = db.wal_segments(db.pos().generation)
+
+        assert segments[0].index > 0
+        assert sum(s.size for s in segments) <= module.SHADOW_WALS * 250_000 + path.stat().st_size
+        assert segments[-1].index == db.pos().index
+        assert {s.index for s in segments} == set(range(segments[0].index, db.pos().index + 1))
+        assert len(os.listdir(Path(db.meta_path) / "generations" / db.pos().generation / "wal")) == len(
+            {s.index for s in segments}
+        )
+
+    def test_what_a_snapshot_needs_is_kept_beyond_the_bound(
+        self, path: Path, app: App, dbs: list[DB], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While a snapshot is read the WAL from its index on stays, however large."""
+        monkeypatch.setattr(module, "SHADOW_LIMIT", 0)
+        monkeypatch.setattr(module, "SHADOW_WALS", 0)
+        app.create(path, pragmas=["wal_autocheckpoint=0"])
+        db = attached(path, dbs)
+        with db.open_snapshot() as snapshot:
+            attachment = db._attached
+            assert attachment is not None
+            with monkeypatch.context() as patch:
+                patch.setattr(Source, "database_size", lambda _: 0)
+                for _ in range(4):
+                    app.fill(40)
+                    db.checkpoint(seal=True)
+                    db.maintain()
+            assert db.wal_segments(snapshot.pos.generation)[0].index == snapshot.pos.index

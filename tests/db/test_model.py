@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -25,12 +26,13 @@ from helpers import ledger
 from helpers.app import TESTS, App, AppError
 from litestream.client import open_client
 from litestream.core.timestamps import format_rfc3339
-from litestream.errors import NoBackupError, NoSnapshotsError
+from litestream.errors import CorruptObjectError, NoBackupError, NoSnapshotsError
 from litestream.restore import RestoreOptions, restore
 
 SEEDS = int(os.environ.get("LITESTREAM_MODEL_SEEDS", "12"))
 FIRST = int(os.environ.get("LITESTREAM_MODEL_FIRST", "1"))
 ROUNDS = 70
+RARE = ["second", "second", "break", "retain", "lose state", "lose replica"]
 PATIENCE = 0.05
 """Seconds that applications wait for a lock: who holds it may stand still in the middle of a step."""
 
@@ -38,9 +40,9 @@ PATIENCE = 0.05
 class Replicator:
     """The test's side of `helpers.replicator_process`."""
 
-    def __init__(self, database: Path, replica: Path) -> None:
+    def __init__(self, database: Path, replica: Path, second: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "helpers.replicator_process", str(database), str(replica)],
+            [sys.executable, "-m", "helpers.replicator_process", str(database), str(replica), str(second)],
             cwd=TESTS,
             env={**os.environ, "PYTHONPATH": str(TESTS), "OPENBLAS_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
@@ -91,10 +93,13 @@ class World:
         vacuum = self.rnd.choice([0, 0, 1, 2])
         self.apps[0].create(self.path, pragmas=[f"page_size={size}", f"auto_vacuum={vacuum}"])
         self._open()
-        self.replicator = Replicator(self.path, self.replica)
+        self.second = folder / "second"
+        self.replicator = Replicator(self.path, self.replica, self.second)
         self.reader = False
         self.spilled = False
         self.acknowledged = 0
+        self.robbed = False
+        """Whether objects were deleted from the replica."""
         self.trace: list[str] = []
 
     def close(self) -> None:
@@ -140,15 +145,17 @@ class World:
 
     def _app_large(self) -> None:
         self.apps[0].sql("BEGIN IMMEDIATE")
-        self.apps[0].sql("CREATE TABLE IF NOT EXISTS junk(x)")
-        self.apps[0].sql("INSERT INTO junk SELECT zeroblob(3000) FROM ledger LIMIT 200")
-        if self.rnd.random() < 0.5:
-            self.apps[0].sql("DELETE FROM junk")
-        self.apps[0].sql(self.rnd.choice(["COMMIT", "ROLLBACK"]))
+        try:
+            self.apps[0].sql("CREATE TABLE IF NOT EXISTS junk(x)")
+            self.apps[0].sql("INSERT INTO junk SELECT zeroblob(3000) FROM ledger LIMIT 200")
+            if self.rnd.random() < 0.5:
+                self.apps[0].sql("DELETE FROM junk")
+        finally:
+            self.apps[0].sql(self.rnd.choice(["COMMIT", "ROLLBACK"]))
 
     def _app_spill(self) -> None:
+        self.spilled = True  # also if it is only begun
         self.apps[0].spill(100)  # stays open for a while, and is never committed
-        self.spilled = True
 
     def _app_checkpoint(self) -> None:
         mode = self.rnd.choice(["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
@@ -179,8 +186,17 @@ class World:
     # -- the replicator
 
     def replicator_step(self) -> None:
-        command = self.rnd.choice(["sync"] * 3 + ["maintain"] * 4 + ["upload"] * 4 + ["seal", "snapshot", "restart"])
+        command = self.rnd.choice(
+            ["sync"] * 3 + ["maintain"] * 4 + ["upload"] * 4 + ["seal", "snapshot", "restart"] + RARE
+        )
         self.trace.append(f"replicator {command}")
+        if command == "lose state":
+            shutil.rmtree(self.folder / ".app.db-litestream", ignore_errors=True)
+            return
+        if command == "lose replica":
+            shutil.rmtree(self.replica, ignore_errors=True)
+            self.acknowledged, self.robbed = 0, True
+            return
         if command == "restart":
             self.replicator.restart()
             return
@@ -199,13 +215,15 @@ class World:
     # -- the truth
 
     def newest(self) -> int:
-        n: int = self.apps[0].one("SELECT coalesce(max(n), 0) FROM ledger")
+        self.apps[0].open(self.path, name="truth")
+        n: int = self.apps[0].one("SELECT coalesce(max(n), 0) FROM ledger", name="truth")
+        self.apps[0].close("truth")
         return n
 
-    def restored(self, options: RestoreOptions | None = None) -> int:
+    def restored(self, options: RestoreOptions | None = None, replica: Path | None = None) -> int:
         """The transaction up to which a restore goes; NotACommittedStateError if it is no committed state."""
         out = self.folder / f"out-{time.monotonic_ns()}.db"
-        client = open_client(str(self.replica))
+        client = open_client(str(replica or self.replica))
         asyncio.run(restore([("file", client)], str(out), options=options))
         try:
             return ledger.check(out)
@@ -219,17 +237,25 @@ class World:
             n = self.restored()
         except (NoBackupError, NoSnapshotsError):  # nothing, or WAL whose first snapshot was cut off
             n = 0
+        except CorruptObjectError:
+            if not self.robbed:
+                raise
+            n = 0  # and it says so, until that is noticed
         assert self.acknowledged <= n <= self.newest()
         self.acknowledged = n
 
     def settle(self) -> None:
         """With nobody disturbing, everything arrives."""
+        self.replicator.do("repair")
         for _ in range(200):
-            answers = [self.replicator.do(command) for command in ("sync", "maintain", "upload")]
-            if all("ok" in answer for answer in answers) and answers[-1]["pos"] == answers[-1]["uploaded"]:
+            answers = [self.replicator.do(command) for command in ("sync", "maintain", "retain", "upload", "second")]
+            if all("ok" in a and a["pos"] == answers[0]["pos"] for a in answers) and all(
+                a["pos"] == a["uploaded"] for a in answers[3:]
+            ):
                 break
             time.sleep(0.02)
         assert self.restored() == self.newest(), answers
+        assert self.restored(replica=self.second) == self.newest(), answers
         self.acknowledged = self.newest()
 
 

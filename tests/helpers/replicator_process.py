@@ -1,8 +1,8 @@
 """A replicator that stops where it is told: between any two steps of capture, upload or snapshot.
 
-Started as `python -m helpers.replicator_process DATABASE REPLICA`; one JSON command a line, one JSON answer a line. A
-command may carry `"stop": k`: at its k-th step (each step is passed twice, before and after) the process answers
-`{"at": name}` and waits for a line, `go` or `die`. `die` ends it as kill -9 would, `{"do": "end"}` in order.
+Started as `python -m helpers.replicator_process DATABASE REPLICA SECOND`; one JSON command a line, one JSON answer a
+line. A command may carry `"stop": k`: at its k-th step (each step is passed twice, before and after) the process
+answers `{"at": name}` and waits for a line, `go` or `die`. `die` ends it as kill -9 would, `{"do": "end"}` in order.
 
 The replicator is a fork of a process that has imported everything and opened nothing: whenever it has ended, that is
 answered with `{"ended": true}`, and the next one lives at once. All of it ends when stdin does.
@@ -22,11 +22,13 @@ import numpy as np  # noqa: F401 - once, not in every fork
 
 from litestream import fsutil
 from litestream.client import open_client
+from litestream.core.position import Pos
 from litestream.db import attach, state
+from litestream.db import db as database
 from litestream.db.capture import Capture
 from litestream.db.db import DB
 from litestream.db.shadow import ShadowWAL
-from litestream.errors import LitestreamError
+from litestream.errors import LitestreamError, StorageError
 from litestream.replica import Replica
 from litestream.sqlite.source import Source
 from litestream.storage.file import FileStore
@@ -103,13 +105,31 @@ def _wrapped(function: Callable[..., Any], name: str, stops: Stops) -> Callable[
     return plain
 
 
+async def refuse(*_: object, **__: object) -> None:
+    raise StorageError("out of order")
+
+
 async def replicate() -> int:
     """One life of the replicator. Returns its exit status."""
     stops = Stops()
     instrument(stops)
     status = NO_MORE
+    database.SHADOW_LIMIT = database.SHADOW_WALS = 0  # as little as can be for replicas that are behind
     db = DB(sys.argv[1], min_checkpoint_page_count=20, max_checkpoint_page_count=60, checkpoint_interval=0)
-    replica = Replica(db, open_client(sys.argv[2]), monitor_enabled=False)
+    replica = Replica(db, open_client(sys.argv[2]), monitor_enabled=False, retention=0.5)
+    client = open_client(sys.argv[3])
+    second = Replica(db, client, name="second", monitor_enabled=False)
+    for one in (replica, second):
+        db.acknowledge(one.name, Pos())
+
+    def break_second() -> None:
+        """Every put of the second replica fails from now on, or no longer."""
+        broken = "put" in vars(client.store)
+        if broken:
+            del vars(client.store)["put"]
+        else:
+            setattr(client.store, "put", refuse)  # noqa: B010 - a method is no variable, for the type checker
+
     commands: dict[str, Callable[[], Any]] = {
         "sync": db.sync_now,
         "maintain": db.maintain,
@@ -117,6 +137,9 @@ async def replicate() -> int:
         "upload": replica.sync,
         "snapshot": replica.snapshot,
         "retain": replica.enforce_retention,
+        "second": second.sync,
+        "break": break_second,
+        "repair": lambda: vars(client.store).pop("put", None),
     }
     for line in sys.stdin:
         command = json.loads(line)
@@ -131,9 +154,11 @@ async def replicate() -> int:
         except (LitestreamError, OSError) as error:
             answer({"error": f"{type(error).__name__}: {error}", "pos": str(db.pos())})
         else:
-            answer({"ok": True, "pos": str(db.pos()), "uploaded": str(replica.pos)})
+            at = str((second if command["do"] == "second" else replica).pos)
+            answer({"ok": True, "pos": str(db.pos()), "uploaded": at})
         stops.left = 0
     await replica.close()
+    await second.close()
     db.close()
     return status
 

@@ -416,3 +416,29 @@ def _stamp(db: FakeDB) -> Stamp:
     stamp = read_stamp(next(iter(db.segments.values())))
     assert stamp is not None
     return stamp
+
+
+@pytest.mark.parametrize("gone", ["00000000_00000000", "00000001_", "00000002_00000000"])
+async def test_replica_that_lost_wal_is_not_continued(
+    db: FakeDB, client: ReplicaClient, restored: Restored, gone: str
+) -> None:
+    """Somebody deleted WAL that the newest snapshot needs: a start sees it, and asks for a new generation."""
+    db.begin()
+    for _ in range(3):
+        db.commit(2)
+        await (first := Replica(db, client, metrics=Metrics())).sync()
+        db.commit(1)
+        await first.sync()
+        db.checkpoint()
+    for info in await client.store.list("generations/"):
+        if gone in info.key:
+            await client.store.delete([info.key])
+
+    replica = Replica(db, client, metrics=Metrics())
+    with pytest.raises(PositionError, match="replica lacks WAL"):
+        await replica.sync()
+    assert db.reasons
+    db.begin()
+    db.commit(1)
+    await replica.sync()
+    assert await restored() == db.state()

@@ -55,6 +55,12 @@ SEAL_TAIL_MOST = 4 * 1024 * 1024
 SEAL_ROUNDS = 8
 """Backfills before a seal, at most: each leaves what was written while it ran."""
 
+SHADOW_LIMIT = 64 * 1024 * 1024
+"""Bytes of shadow WAL that are kept for a replica that is down, and more for a database, or a WAL, that is larger."""
+
+SHADOW_WALS = 4
+"""WALs of the present size that are kept for it."""
+
 INLINE_LIMIT = 256 * 1024
 """Bytes that are copied on the event loop itself: cheaper than a change of threads."""
 
@@ -407,12 +413,13 @@ class DB:
         return min(positions) if positions else self.pos()
 
     def _prune(self, attached: Attachment) -> None:
-        least = self._least_acknowledged()
-        if least is None:
-            return
+        least, cursor = self._least_acknowledged(), attached.capture.cursor
+        index = least.index if least is not None else 0
+        # Sending more than a snapshot is worth nobody's disk: a replica that is so far behind starts over.
+        limit = max(SHADOW_LIMIT, SHADOW_WALS * cursor.pos.offset, attached.source.database_size())
+        index = max(index, min(attached.shadow.index_within(limit), cursor.pos.index - 1))
         # A snapshot may end in another thread meanwhile: iterate over a copy.
-        keep = [least.index, *(snapshot.pos.index for snapshot in list(self._snapshots))]
-        attached.shadow.prune(min(keep))
+        attached.shadow.prune(min([index, *(snapshot.pos.index for snapshot in list(self._snapshots))]))
 
     # -- inside: attaching
 

@@ -25,6 +25,9 @@ _INDEX = re.compile(r"[0-9a-f]{8}")
 _FILE = re.compile(r"([0-9a-f]{8,16})\.wal\.lz4")
 
 
+_BLOCK = 4096
+
+
 @dataclass(slots=True)
 class _Entry:
     info: WALSegmentInfo
@@ -87,6 +90,15 @@ class ShadowWAL:
     def size(self) -> int:
         """Bytes on disk."""
         return sum(entry.info.size for entry in self._entries)
+
+    def index_within(self, limit: int) -> int:
+        """The first index from which on all segments together take at most `limit` bytes; the last one if none does."""
+        total = sum(_on_disk(entry) for entry in self._entries)
+        for entry in self._entries:
+            if total <= limit:
+                return entry.info.index + (entry.info.offset > 0)
+            total -= _on_disk(entry)
+        return self._entries[-1].info.index if self._entries else 0
 
     # -- writing
 
@@ -196,6 +208,11 @@ class ShadowWAL:
 
     def _path(self, pos: Pos) -> str:
         return os.path.join(self._root, f"{pos.index:08x}", f"{pos.offset:08x}.wal.lz4")
+
+
+def _on_disk(entry: _Entry) -> int:
+    """Bytes that a segment takes: of small ones much more than they hold."""
+    return -(-entry.info.size // _BLOCK) * _BLOCK
 
 
 def remove_generation(meta: str, generation: str) -> None:

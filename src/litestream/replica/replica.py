@@ -174,7 +174,8 @@ class Replica:
         snapshots = await self._client.snapshots(generation)
         if not snapshots:
             raise no_snapshot(generation)
-        pos, _ = await find_end(self._client, generation, snapshots[-1].index)
+        segments = await self._client.wal_segments(generation)
+        pos, _ = await find_end(self._client, generation, snapshots[-1].index, segments)
         return pos
 
     async def _send(self, generation: str, first: Pos | None = None) -> None:

@@ -66,8 +66,10 @@ class Uploader:
     async def locate(self, generation: str, newest_snapshot: int) -> None:
         """Find out what the replica has of a generation with this newest snapshot."""
         try:
-            pos, tail = await find_end(self._client, generation, newest_snapshot)
-        except FormatError as error:
+            segments = await self._client.wal_segments(generation)
+            check_unbroken(segments, Pos(generation, newest_snapshot, 0))
+            pos, tail = await find_end(self._client, generation, newest_snapshot, segments)
+        except (FormatError, PositionError) as error:
             self._db.new_generation(f"the replica cannot be continued: {error}")
             raise
         self._move(pos, tail)
@@ -154,12 +156,26 @@ class Uploader:
         self._db.acknowledge(self._name, pos)
 
 
-async def find_end(client: ReplicaClient, generation: str, newest_snapshot: int) -> tuple[Pos, Stamp | None]:
-    """Where the replica's newest segment of a generation ends, and its stamp if it has one.
+def check_unbroken(segments: Sequence[WALSegmentInfo], first: Pos) -> None:
+    """That a newest snapshot, of which `first` is the index's beginning, is followed by each index from its beginning
+    on, as far as names tell. Raises `PositionError`: somebody deleted from this replica, and what it has cannot be
+    restored, whatever would be appended to it.
+    """
+    expected = first.index
+    for segment in segments:
+        if segment.index == expected and segment.offset == 0:
+            expected += 1
+        elif segment.index >= expected:
+            raise PositionError(f"replica lacks WAL: {Pos(first.generation, expected, 0)}")
+
+
+async def find_end(
+    client: ReplicaClient, generation: str, newest_snapshot: int, segments: Sequence[WALSegmentInfo]
+) -> tuple[Pos, Stamp | None]:
+    """Where the newest of the replica's `segments` of a generation ends, and its stamp if it has one.
 
     Without segments that is the beginning of the newest snapshot's index.
     """
-    segments = await client.wal_segments(generation)
     if not segments:
         return Pos(generation, newest_snapshot, 0), None
     newest = segments[-1]
