@@ -200,3 +200,21 @@ async def test_what_cannot_be_closed_is_a_warning(caplog: pytest.LogCaptureFixtu
     assert (await run(Entry(db, [Unclosable()], for_ever))).missing == {}
     assert db.closed
     assert "cannot close the replica: no" in caplog.text
+
+
+async def test_a_database_that_cannot_be_closed_keeps_no_other_open(caplog: pytest.LogCaptureFixture) -> None:
+    """A failure at the very end is told, and the other databases are closed all the same."""
+    first, second = FakeDB("/first.db"), FakeDB("/second.db")
+
+    def fail() -> None:
+        raise LitestreamError("for the test")
+
+    first.close = fail  # type: ignore[method-assign]
+    server = Server([Entry(db, [FakeReplica()], for_ever) for db in (first, second)])
+    stop = asyncio.Event()
+    stop.set()
+    outcome = await server.run(stop)
+
+    assert not outcome.missing
+    assert second.closed
+    assert "/first.db: cannot close the database: for the test" in caplog.text

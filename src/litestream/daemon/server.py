@@ -293,7 +293,10 @@ class Server:
                     await replica.close()
                 except LitestreamError as e:
                     self.logger.warning("%s(%s): cannot close the replica: %s", entry.db.path, replica.name, e)
-            await entry.db.call(entry.db.close)
+            try:
+                await entry.db.call(entry.db.close)
+            except LitestreamError as e:
+                self.logger.warning("%s: cannot close the database: %s", entry.db.path, e)
 
 
 def _pointless(error: LitestreamError) -> bool:
