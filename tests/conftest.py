@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 pytest.register_assert_rewrite("helpers.contract")  # before anything imports it, hence the order
+
+# Tests started by nohup or in the background inherit these as ignored, and so would every program that they start.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from helpers.app import App  # noqa: E402
 from helpers.cli import Daemon, Program  # noqa: E402
