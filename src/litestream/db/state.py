@@ -46,7 +46,7 @@ def load(meta: str) -> State:
     try:
         with open(os.path.join(meta, _NAME), "rb") as file:
             raw = json.loads(file.read(_LIMIT))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return State()
     if not isinstance(raw, dict) or raw.pop("version", None) != _VERSION:
         return State()
