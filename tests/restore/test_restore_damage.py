@@ -8,7 +8,7 @@ stands before it; a WAL that lost one is told by SQLite's check at best, so thes
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -269,6 +269,54 @@ async def test_page_that_nothing_provides(tiny: Recording, tmp_path: Path) -> No
         got = await _outcome(objects, tmp_path / "out.db", tiny)
 
         assert f"page {len(whole) // 512} is neither in the snapshot nor in the WAL" in got
+
+
+@pytest.mark.parametrize(
+    ("text", "change"),
+    [
+        ("ends inside a WAL frame", lambda data: data[:-1]),
+        ("ends inside a WAL frame", lambda data: data + bytes(24)),
+        ("WAL header cut short: 31 of 32 bytes", lambda data: data[:31]),
+        ("WAL header cut short: 0 of 32 bytes", lambda _: b""),
+    ],
+)
+async def test_whole_objects_with_half_a_frame(
+    text: str, change: Callable[[bytes], bytes], tiny: Recording, tmp_path: Path
+) -> None:
+    """A sound LZ4 frame without a stamp may hold anything: what is no WAL is said to be none, by name."""
+    objects = replica(tiny, stamped=False)
+    key = V03.wal_key(GENERATION, tiny.snapshots[-1].index, 0)
+
+    got = await _outcome(
+        _with(objects, key, compress(change(open_object(objects[key][0])[0]))), tmp_path / "out.db", tiny
+    )
+
+    assert key in got
+    assert text in got
+
+
+async def test_segment_off_the_frames(tiny: Recording, tmp_path: Path) -> None:
+    """Without a stamp, only the name says where a segment begins: an offset between two frames is an error."""
+    objects = replica(tiny, stamped=False)
+    key = _newest(tiny)
+    index, offset = _position(key)
+    odd = V03.wal_key(GENERATION, index, offset + 1)
+
+    got = await _outcome({odd if k == key else k: v for k, v in objects.items()}, tmp_path / "out.db", tiny)
+
+    assert V03.wal_key(GENERATION, index, offset) in got or odd in got
+
+
+async def test_snapshot_of_another_page_size(tiny: Recording, tmp_path: Path) -> None:
+    """A snapshot whose header tells another page size than the WAL after it is no part of this database."""
+    objects = replica(tiny, stamped=False)
+    key = V03.snapshot_key(GENERATION, tiny.snapshots[-1].index)
+    image = bytearray(open_object(objects[key][0])[0])
+    image[16:18] = (1024).to_bytes(2, "big")
+
+    got = await _outcome(_with(objects, key, compress(bytes(image))), tmp_path / "out.db", tiny)
+
+    assert "pages of 1024 bytes" in got
 
 
 def _position(key: str) -> tuple[int, int]:
