@@ -8,7 +8,6 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 
 from helpers import ledger, state
 from helpers.app import App
-from helpers.replay import replay
+from helpers.replay import attached, replay
 from litestream.core.position import Pos
 from litestream.core.stamp import Kind
 from litestream.db import db as module
@@ -30,33 +29,6 @@ from litestream.errors import (
     NotADatabaseError,
 )
 from litestream.streams import open_object
-
-
-@pytest.fixture
-def app() -> Iterator[App]:
-    with App() as one:
-        yield one
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "app.db"
-
-
-@pytest.fixture
-def dbs() -> Iterator[list[DB]]:
-    opened: list[DB] = []
-    yield opened
-    for db in opened:
-        db.close()
-
-
-def attached(path: Path, dbs: list[DB], **options: int) -> DB:
-    """A DB that is attached, and closed at the end of the test."""
-    db = DB(str(path), **options)  # type: ignore[arg-type]  # numbers of any kind
-    dbs.append(db)
-    db.sync_now()
-    return db
 
 
 def snapshot_of(db: DB) -> tuple[bytes, int]:

@@ -6,12 +6,12 @@ import gc
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from helpers.app import App, AppError
+from helpers.replay import attached
 from litestream.core.position import Pos
 from litestream.db import attach as attaching
 from litestream.db import db as module
@@ -25,32 +25,6 @@ from litestream.errors import (
     GenerationChangedError,
 )
 from litestream.sqlite.source import Source
-
-
-@pytest.fixture
-def app() -> Iterator[App]:
-    with App() as one:
-        yield one
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "app.db"
-
-
-@pytest.fixture
-def dbs() -> Iterator[list[DB]]:
-    opened: list[DB] = []
-    yield opened
-    for db in opened:
-        db.close()
-
-
-def attached(path: Path, dbs: list[DB]) -> DB:
-    db = DB(str(path))
-    dbs.append(db)
-    db.sync_now()
-    return db
 
 
 def descriptors() -> int:

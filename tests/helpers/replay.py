@@ -9,6 +9,14 @@ from litestream.db.db import DB
 from litestream.streams import open_object
 
 
+def attached(path: Path, dbs: list[DB], **options: int) -> DB:
+    """A DB that is attached, and closed at the end of the test (`dbs` is the fixture)."""
+    db = DB(str(path), **options)  # type: ignore[arg-type]  # numbers of any kind
+    dbs.append(db)
+    db.sync_now()
+    return db
+
+
 def replay(db: DB, snapshot: bytes, index: int, out: Path) -> Path:
     """Write what a snapshot taken at `index` and all shadow segments from there on say to `out`."""
     pages = bytearray(snapshot)
