@@ -4,6 +4,7 @@
 
     LitestreamError
     ├── ConfigError                   litestream.yml or a flag is wrong; the text names the path in the file
+    │   └── StoreConfigError          a setting of a replica's store; `setting` is its key
     ├── DatabaseError                 the user's database
     │   ├── DatabaseAbsentError       no file, or one of 0 bytes, yet: wait for it
     │   ├── DatabaseBusyError         somebody holds a lock we need: try again
@@ -40,6 +41,18 @@ class LitestreamError(Exception):
 
 class ConfigError(LitestreamError):
     """The configuration or the command line is wrong."""
+
+
+class StoreConfigError(ConfigError):
+    """A setting of a replica's store is missing or wrong, or a package for it is not installed.
+
+    Attributes:
+        setting: the key of the configuration, as written there (`force-path-style`).
+    """
+
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(message)
+        self.setting = setting
 
 
 class DatabaseError(LitestreamError):
@@ -106,26 +119,32 @@ class StorageError(LitestreamError):
     Attributes:
         key: the object's key, or the prefix that was listed.
         permanent: whether trying again without a change is pointless (access denied, no such bucket).
+        code: what went wrong in one word, for metrics: AccessDenied, NoSuchBucket, Timeout, Throttled, …
+        retry_after: seconds for which the service wants to be left alone; 0 if it did not say.
     """
 
-    def __init__(self, message: str, *, key: str = "", permanent: bool = False) -> None:
+    def __init__(
+        self, message: str, *, key: str = "", permanent: bool = False, code: str = "", retry_after: float = 0.0
+    ) -> None:
         super().__init__(message)
         self.key = key
         self.permanent = permanent
+        self.code = code
+        self.retry_after = retry_after
 
 
 class ObjectNotFoundError(StorageError):
     """There is no object of that key."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"object not found: {key}", key=key, permanent=True)
+        super().__init__(f"object not found: {key}", key=key, permanent=True, code="NotFound")
 
 
 class ObjectExistsError(StorageError):
     """A create-only put found an object with other content under the key."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"object exists already with other content: {key}", key=key, permanent=True)
+        super().__init__(f"object exists already with other content: {key}", key=key, permanent=True, code="Exists")
 
 
 class FormatError(LitestreamError):

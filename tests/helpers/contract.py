@@ -209,14 +209,15 @@ class StoreContract:
 
     @pytest.mark.parametrize("size", [100, 2 << 20])
     async def test_create_only_race(self, store: Store, size: int) -> None:
-        """Of many create-only puts at once with different content exactly one wins, and its content stays."""
+        """Of many create-only puts at once one wins, just one where the store has conditions."""
         bodies = [bytes([i]) * size for i in range(8)]
         puts = (store.put("a/race", chunks(body), create_only=True) for body in bodies)
         results = await asyncio.gather(*puts, return_exceptions=True)
         winners = [i for i, result in enumerate(results) if not isinstance(result, BaseException)]
-        assert len(winners) == 1
-        assert all(isinstance(results[i], ObjectExistsError) for i in range(8) if i != winners[0])
-        assert await read(store, "a/race") == bodies[winners[0]]
+        assert all(isinstance(result, ObjectExistsError) for i, result in enumerate(results) if i not in winners)
+        if store.conditional:
+            assert len(winners) == 1
+        assert await read(store, "a/race") in [bodies[i] for i in winners]
         assert await keys(store) == ["a/race"]
 
     async def test_same_content_race(self, store: Store) -> None:

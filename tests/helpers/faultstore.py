@@ -95,6 +95,10 @@ class FaultStore:
     def url(self) -> str:
         return self.inner.url
 
+    @property
+    def conditional(self) -> bool:
+        return self.inner.conditional
+
     async def list(self, prefix: str) -> list[ObjectInfo]:
         fault = await self._begin("list", prefix)
         if fault is not None and fault.what == "stale":

@@ -87,6 +87,10 @@ class FileStore:
     def url(self) -> str:
         return f"file://{self.root}".encode("utf-8", "backslashreplace").decode()
 
+    @property
+    def conditional(self) -> bool:
+        return True
+
     async def list(self, prefix: str) -> list[ObjectInfo]:
         check_prefix(prefix)
         with self._lane() as run, self._errors("list", prefix):

@@ -8,6 +8,9 @@ from litestream.fsutil import is_temp_name
 MAX_KEY = 1024
 """Bytes in UTF-8: the limit of S3, GCS and Azure."""
 
+MAX_CREATE = 64 << 20
+"""Bytes of a create-only body: many times a WAL segment, and what a store may have to hold in memory."""
+
 
 def check_key(key: str) -> str:
     """`key`, if it is one. `StorageError` (permanent) otherwise."""

@@ -33,6 +33,10 @@ class MemoryStore:
     def url(self) -> str:
         return f"memory://{self._name}"
 
+    @property
+    def conditional(self) -> bool:
+        return True
+
     async def list(self, prefix: str) -> list[ObjectInfo]:
         check_prefix(prefix)
         return [

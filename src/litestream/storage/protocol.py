@@ -37,6 +37,14 @@ class Store(Protocol):
         """Where it is, for people, without secrets."""
         ...
 
+    @property
+    def conditional(self) -> bool:
+        """Whether a create-only put holds against other writers: the service decides, in one step.
+
+        Where it does not, `put` looks first, and of two writers at the same moment the later one wins.
+        """
+        ...
+
     async def list(self, prefix: str) -> list[ObjectInfo]:
         """All objects whose key begins with `prefix` (ends with `/`, or is empty), sorted by key.
 
@@ -57,7 +65,8 @@ class Store(Protocol):
         """Store an object, whole or not at all, durable when this returns; an object of the same key is replaced.
 
         With `create_only` an object of that key with the same content is success (a retry whose first answer was
-        lost) and one with other content raises `ObjectExistsError`. Memory is bounded whatever the body's size.
+        lost) and one with other content raises `ObjectExistsError`. Such a body may be collected in memory first and
+        has at most `keys.MAX_CREATE` bytes; for all others memory is bounded whatever the size.
         An exception from the body propagates as it is.
         """
         ...

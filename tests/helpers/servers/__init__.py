@@ -1,0 +1,1 @@
+"""Real servers for the tests of stores: one module each, started where a test first asks."""
