@@ -1,0 +1,84 @@
+"""A multipart upload with obstore whose body is read by the caller's own task.
+
+obstore would read the body in tasks of its own, where the body's exceptions lose their type and a cancellation never
+arrives. So the caller reads, and hands chunks over one at a time; a body that fails makes obstore abort the upload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from obstore import PutResult
+    from obstore.store import ObjectStore
+
+ABORT = 0.8
+"""Seconds that an abandoned upload may take to tell the service so; then it is dropped."""
+
+_Chunk = bytes | bytearray
+
+
+class _AbandonedError(Exception):
+    """Given to obstore in place of the next chunk: abort."""
+
+
+async def upload_parts(
+    store: ObjectStore,
+    path: str,
+    body: AsyncIterator[_Chunk],
+    *,
+    part_size: int,
+    concurrency: int,
+    errors: Callable[[], AbstractContextManager[None]],
+) -> None:
+    """Upload `body`, whole or not at all. Its exceptions come out as they are, obstore's through `errors`.
+
+    If it fails or is cancelled the upload is aborted, for at most `ABORT` seconds.
+    """
+    import obstore
+
+    queue: asyncio.Queue[_Chunk | _AbandonedError | None] = asyncio.Queue(1)
+    upload = asyncio.ensure_future(
+        obstore.put_async(
+            store, path, _handed_over(queue), use_multipart=True, chunk_size=part_size, max_concurrency=concurrency
+        )
+    )
+    upload.add_done_callback(lambda _: _make_room(queue))
+    try:
+        async for chunk in body:
+            await queue.put(chunk)
+            if upload.done():
+                break
+        else:
+            await queue.put(None)
+        with errors():
+            await asyncio.shield(upload)
+    except BaseException:
+        await _abandon(queue, upload)
+        raise
+
+
+async def _handed_over(queue: asyncio.Queue[_Chunk | _AbandonedError | None]) -> AsyncGenerator[_Chunk, None]:
+    while (item := await queue.get()) is not None:
+        if isinstance(item, _AbandonedError):
+            raise item
+        yield item
+
+
+def _make_room(queue: asyncio.Queue[_Chunk | _AbandonedError | None]) -> None:
+    """Whoever waits to hand over a chunk goes on, and sees that nobody takes it."""
+    if queue.full():
+        queue.get_nowait()
+
+
+async def _abandon(queue: asyncio.Queue[_Chunk | _AbandonedError | None], upload: asyncio.Future[PutResult]) -> None:
+    _make_room(queue)
+    queue.put_nowait(_AbandonedError())
+    try:
+        await asyncio.wait({upload}, timeout=ABORT)
+    finally:
+        upload.cancel()
+        upload.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else asks for it
