@@ -15,11 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from helpers.cli import Program
 from litestream.errors import ConfigError
-from litestream.metrics import Metrics, expose
+from litestream.metrics import Distribution, Metrics, expose
 from litestream.web import parse_addr, serve_metrics
 
 OFFICIAL = {
@@ -53,12 +55,29 @@ OFFICIAL = {
 
 SEED = {"replica_snapshot_total": ("gauge", {"db", "name"}, "The current number of snapshots")}
 
+OFFICIAL_05 = {
+    "replica_operation_duration_seconds": (
+        "histogram",
+        {"replica_type", "operation"},
+        "Duration of replica operations by type and operation",
+    ),
+    "replica_operation_errors_total": (
+        "counter",
+        {"replica_type", "operation", "code"},
+        "Number of replica operation errors by type, operation, and error code",
+    ),
+}
+"""What 0.5 has in addition, as far as it makes sense here."""
+
 OURS = {
     "db_error": ("gauge", {"db"}, "Whether the database is not being replicated, for whatever reason"),
     "replica_error": ("gauge", {"db", "name"}, "Whether the last upload failed"),
     "wal_pinned_seconds": ("gauge", {"db"}, "For how long a reader has kept the WAL from restarting"),
     "seal_seconds_max": ("gauge", {"db"}, "Longest time for which writers were held back"),
+    "request_budget_used": ("gauge", {"budget"}, "Requests counted in this month (UTC)"),
+    "request_budget_max": ("gauge", {"budget"}, "Requests allowed in a month, 0 for no cap"),
 }
+ALL = OFFICIAL | SEED | OFFICIAL_05 | OURS
 
 Scrape = dict[str, tuple[str, set[str], str]]
 
@@ -69,7 +88,10 @@ def scraped(text: str) -> Scrape:
     type_ = dict(re.findall(r"^# TYPE litestream_(\w+) (\w+)$", text, re.MULTILINE))
     labels: dict[str, set[str]] = {}
     for name, inside in re.findall(r"^litestream_(\w+)\{(.*)\} ", text, re.MULTILINE):
-        labels.setdefault(name, set()).update(re.findall(r'(\w+)="', inside))
+        if name not in type_:  # a histogram's numbers have names of their own
+            name = re.sub(r"_(bucket|sum|count)$", "", name)
+            assert type_[name] == "histogram"
+        labels.setdefault(name, set()).update(set(re.findall(r'(\w+)="', inside)) - {"le"})
     assert help_.keys() == type_.keys() == labels.keys()
     return {name: (type_[name], labels[name], help_[name]) for name in help_}
 
@@ -78,13 +100,17 @@ def filled() -> Metrics:
     """All families, with one number each."""
     metrics = Metrics()
     for family in metrics.families():
-        family.labels(**dict.fromkeys(family.label_names, "x")).set(1)
+        number = family.labels(**dict.fromkeys(family.label_names, "x"))
+        if isinstance(number, Distribution):
+            number.observe(1)
+        else:
+            number.set(1)
     return metrics
 
 
 def test_official_names() -> None:
     """Names, types, labels and help texts are the official ones, without an added `_total` or `_created`."""
-    assert scraped(expose(filled()).decode()) == OFFICIAL | SEED | OURS
+    assert scraped(expose(filled()).decode()) == ALL
 
 
 def test_scrape_of_the_official_program(official_v03: Program, tmp_path: Path) -> None:
@@ -169,6 +195,76 @@ def test_counting() -> None:
         metrics.gauge("db_size", "again")
 
 
+def test_histogram_text() -> None:
+    """A histogram is written as the official program writes it: counts up to each bound, their sum, their number."""
+    metrics = Metrics()
+    seconds = metrics.histogram("took_seconds", "Time", ("kind",), (0.01, 1, 60))
+    for number in (0.0, 0.01, 0.011, 1, 1.5, 61):
+        seconds.labels(kind='a"b').observe(number)
+    seconds.labels(kind="none")
+    text = expose(metrics).decode()
+    assert text[: text.index("# HELP python")] == (
+        "# HELP litestream_took_seconds Time\n"
+        "# TYPE litestream_took_seconds histogram\n"
+        'litestream_took_seconds_bucket{kind="a\\"b",le="0.01"} 2\n'
+        'litestream_took_seconds_bucket{kind="a\\"b",le="1"} 4\n'
+        'litestream_took_seconds_bucket{kind="a\\"b",le="60"} 5\n'
+        'litestream_took_seconds_bucket{kind="a\\"b",le="+Inf"} 6\n'
+        'litestream_took_seconds_sum{kind="a\\"b"} 63.521\n'
+        'litestream_took_seconds_count{kind="a\\"b"} 6\n'
+        'litestream_took_seconds_bucket{kind="none",le="0.01"} 0\n'
+        'litestream_took_seconds_bucket{kind="none",le="1"} 0\n'
+        'litestream_took_seconds_bucket{kind="none",le="60"} 0\n'
+        'litestream_took_seconds_bucket{kind="none",le="+Inf"} 0\n'
+        'litestream_took_seconds_sum{kind="none"} 0\n'
+        'litestream_took_seconds_count{kind="none"} 0\n'
+    )
+
+
+@given(st.lists(st.floats(0, 100)))
+def test_histogram_reads_back(numbers: list[float]) -> None:
+    """Any numbers: a Prometheus parser finds for each bound how many are not above it."""
+    metrics = Metrics()
+    for number in numbers:
+        metrics.replica_operation_duration_seconds.labels(replica_type="s3", operation="PUT").observe(number)
+    name = "litestream_replica_operation_duration_seconds"
+    found = [family for family in text_string_to_metric_families(expose(metrics).decode()) if family.name == name]
+    if not numbers:
+        assert found == []
+        return
+    samples = found[0].samples
+    buckets = {float(s.labels["le"]): s.value for s in samples if s.name.endswith("_bucket")}
+    assert list(buckets) == [0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, float("inf")]
+    assert buckets == {bound: sum(number <= bound for number in numbers) for bound in buckets}
+    assert {s.name[len(name) :]: s.value for s in samples if "le" not in s.labels} == {
+        "_sum": sum(numbers),
+        "_count": len(numbers),
+    }
+
+
+def test_histogram_counts() -> None:
+    """Threads at once lose nothing; bounds that are none are refused."""
+    metrics = Metrics()
+    seconds = metrics.histogram("took_seconds", "Time", (), (1, 2))
+    value = seconds.labels()
+
+    def observe() -> None:
+        for i in range(3000):
+            value.observe(i % 3)
+
+    threads = [threading.Thread(target=observe) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (value.count, value.sum) == (12000, 12000)
+    seconds.remove()
+    assert b"took" not in expose(metrics)
+    for bounds in ((), (1, 1), (2, 1), (1, float("inf"))):
+        with pytest.raises(ValueError, match="bounds are finite and ascend"):
+            metrics.histogram("other", "Time", (), bounds)
+
+
 def test_collectors() -> None:
     """What is kept elsewhere is asked for at each scrape, until it is no longer wanted."""
     metrics = Metrics()
@@ -218,7 +314,7 @@ async def test_server(host: str) -> None:
     assert server.url.startswith(f"http://{host or 'localhost'}:")
     status, kind, text = await _get(server.url)
     assert (status, kind) == (200, "text/plain; version=0.0.4; charset=utf-8")
-    assert scraped(text) == OFFICIAL | SEED | OURS
+    assert scraped(text) == ALL
     assert (await _get(server.url.replace("metrics", "other")))[0] == 404
     with pytest.raises(ConfigError, match=r'^addr: cannot listen on "127\.0\.0\.1:\d+": Address already in use$'):
         await serve_metrics(f"127.0.0.1:{server.url.split(':')[2].split('/')[0]}", metrics)

@@ -1,4 +1,4 @@
-"""Metrics: counters and gauges with labels, under the official names, and their text form for Prometheus.
+"""Metrics: counters, gauges and histograms with labels, under the official names, in Prometheus' text form.
 
 No dependency is imported before `expose`: counting must cost nothing at start-up. The text is written here and not by
 prometheus_client, which adds `_total` to the name of every counter; the official names have no such ending.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
-from typing import Literal
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from typing import Generic, Literal, TypeVar
 
-Kind = Literal["counter", "gauge"]
+Kind = Literal["counter", "gauge", "histogram"]
+Sample = tuple[tuple[str, ...], float]
 
 
 class Value:
@@ -40,7 +42,46 @@ class Value:
             self._number = float(number)
 
 
-class Family:
+class Distribution:
+    """How many numbers up to each bound there were, and their sum. Safe to use from any thread."""
+
+    __slots__ = ("_bounds", "_counts", "_lock", "_sum")
+
+    def __init__(self, lock: threading.Lock, bounds: tuple[float, ...]) -> None:
+        self._lock = lock
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    @property
+    def count(self) -> int:
+        return sum(self._counts)
+
+    @property
+    def sum(self) -> float:
+        return self._sum
+
+    def observe(self, number: float) -> None:
+        """Count one number."""
+        place = bisect_left(self._bounds, number)
+        with self._lock:
+            self._counts[place] += 1
+            self._sum += number
+
+    def _cumulated(self) -> list[tuple[float, int]]:
+        """(bound, numbers up to it); the last bound is infinite. The lock is held."""
+        total = 0
+        found = []
+        for bound, count in zip((*self._bounds, math.inf), self._counts, strict=True):
+            total += count
+            found.append((bound, total))
+        return found
+
+
+Entry = TypeVar("Entry", Value, Distribution)
+
+
+class _Labelled(Generic[Entry]):
     """All numbers of one name. A family without any is not shown, as in the official program."""
 
     def __init__(self, name: str, kind: Kind, text: str, labels: tuple[str, ...]) -> None:
@@ -49,16 +90,16 @@ class Family:
         self.help = text
         self.label_names = labels
         self._lock = threading.Lock()
-        self._values: dict[tuple[str, ...], Value] = {}
+        self._values: dict[tuple[str, ...], Entry] = {}
 
-    def labels(self, **labels: str) -> Value:
+    def labels(self, **labels: str) -> Entry:
         """The number with these labels, made (as 0) if need be. Keep it where it is used often."""
         if labels.keys() != set(self.label_names):
             raise ValueError(f"{self.name} has the labels {', '.join(self.label_names)}, not {', '.join(labels)}")
         key = tuple(labels[name] for name in self.label_names)
         with self._lock:
             if key not in self._values:
-                self._values[key] = Value(self._lock)
+                self._values[key] = self._new()
             return self._values[key]
 
     def remove(self, **labels: str) -> None:
@@ -68,27 +109,69 @@ class Family:
             for key in [key for key in self._values if all(key[i] == value for i, value in places)]:
                 del self._values[key]
 
-    def samples(self) -> list[tuple[tuple[str, ...], float]]:
+    def _new(self) -> Entry:
+        raise NotImplementedError
+
+    def _lines(self) -> list[str]:
+        raise NotImplementedError
+
+
+class Family(_Labelled[Value]):
+    """Counters or gauges of one name."""
+
+    def samples(self) -> list[Sample]:
         """Label values and number, sorted."""
         with self._lock:
             return sorted((key, value.value) for key, value in self._values.items())
+
+    def _new(self) -> Value:
+        return Value(self._lock)
+
+    def _lines(self) -> list[str]:
+        return [_line(self.name, self.label_names, *sample) for sample in self.samples()]
+
+
+class Histogram(_Labelled[Distribution]):
+    """Distributions of one name, counted up to each of `bounds`, which ascend."""
+
+    def __init__(self, name: str, text: str, labels: tuple[str, ...], bounds: tuple[float, ...]) -> None:
+        super().__init__(name, "histogram", text, labels)
+        self.bounds = bounds
+
+    def _new(self) -> Distribution:
+        return Distribution(self._lock, self.bounds)
+
+    def _lines(self) -> list[str]:
+        with self._lock:
+            found = sorted((key, value._cumulated(), value.sum) for key, value in self._values.items())
+        lines = []
+        for key, buckets, total in found:
+            for bound, count in buckets:
+                # `le` is compared as text: 1 and not 1.0, as the official program writes it.
+                labels = (*self.label_names, "le"), (*key, _number(bound))
+                lines.append(_line(f"{self.name}_bucket", *labels, count))
+            lines.append(_line(f"{self.name}_sum", self.label_names, key, total))
+            lines.append(_line(f"{self.name}_count", self.label_names, key, buckets[-1][1]))
+        return lines
 
 
 _DB = ("db",)
 _MODE = ("db", "mode")
 _REPLICA = ("db", "name")
 _OPERATION = ("replica_type", "operation")
+_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0)
+"""Bounds of the official 0.5."""
 
 
 class Metrics:
     """All families of one process. Names, types, labels and help texts are those of the official 0.3.13.
 
-    `litestream_replica_snapshot_total` is the seed's, and the last ones are our own. More can be added with `counter`
-    and `gauge`.
+    `litestream_replica_snapshot_total` is the seed's, duration and errors of operations are those of 0.5, and the last
+    ones are our own. More can be added with `counter`, `gauge` and `histogram`.
     """
 
     def __init__(self) -> None:
-        self._families: dict[str, Family] = {}
+        self._families: dict[str, Family | Histogram] = {}
         self._collectors: list[Callable[[], None]] = []
         counter, gauge = self.counter, self.gauge
         self.db_size = gauge("db_size", "The current size of the real DB", _DB)
@@ -117,24 +200,49 @@ class Metrics:
         self.replica_operation_bytes = counter(
             "replica_operation_bytes", "The number of bytes used by replica operations", _OPERATION
         )
+        self.replica_operation_duration_seconds = self.histogram(
+            "replica_operation_duration_seconds",
+            "Duration of replica operations by type and operation",
+            _OPERATION,
+            _SECONDS,
+        )
+        self.replica_operation_errors_total = counter(
+            "replica_operation_errors_total",
+            "Number of replica operation errors by type, operation, and error code",
+            (*_OPERATION, "code"),
+        )
 
-        # Ours: what the official program only logs.
+        # Ours: what the official program only logs, or does not have.
         self.db_error = gauge("db_error", "Whether the database is not being replicated, for whatever reason", _DB)
         self.replica_error = gauge("replica_error", "Whether the last upload failed", _REPLICA)
         self.wal_pinned_seconds = gauge(
             "wal_pinned_seconds", "For how long a reader has kept the WAL from restarting", _DB
         )
         self.seal_seconds_max = gauge("seal_seconds_max", "Longest time for which writers were held back", _DB)
+        self.request_budget_used = gauge("request_budget_used", "Requests counted in this month (UTC)", ("budget",))
+        self.request_budget_max = gauge("request_budget_max", "Requests allowed in a month, 0 for no cap", ("budget",))
 
     def counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Family:
         """A family of numbers that only go up. `name` without the prefix `litestream_`."""
-        return self._add(name, "counter", text, labels)
+        family = Family(f"litestream_{name}", "counter", text, labels)
+        self._add(family)
+        return family
 
     def gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Family:
         """A family of numbers that go up and down. `name` without the prefix `litestream_`."""
-        return self._add(name, "gauge", text, labels)
+        family = Family(f"litestream_{name}", "gauge", text, labels)
+        self._add(family)
+        return family
 
-    def families(self) -> list[Family]:
+    def histogram(self, name: str, text: str, labels: tuple[str, ...], bounds: Sequence[float]) -> Histogram:
+        """A family of distributions, counted up to each of `bounds`. `name` without the prefix `litestream_`."""
+        if not bounds or list(bounds) != sorted(set(bounds)) or not all(map(math.isfinite, bounds)):
+            raise ValueError(f"bounds are finite and ascend: {bounds}")
+        family = Histogram(f"litestream_{name}", text, labels, tuple(bounds))
+        self._add(family)
+        return family
+
+    def families(self) -> list[Family | Histogram]:
         """All families, by name."""
         return sorted(self._families.values(), key=lambda family: family.name)
 
@@ -153,12 +261,10 @@ class Metrics:
         for collector in list(self._collectors):
             collector()
 
-    def _add(self, name: str, kind: Kind, text: str, labels: tuple[str, ...]) -> Family:
-        name = f"litestream_{name}"
-        if name in self._families:
-            raise ValueError(f"there is a metric of this name already: {name}")
-        family = self._families[name] = Family(name, kind, text, labels)
-        return family
+    def _add(self, family: Family | Histogram) -> None:
+        if family.name in self._families:
+            raise ValueError(f"there is a metric of this name already: {family.name}")
+        self._families[family.name] = family
 
 
 DEFAULT = Metrics()
@@ -172,18 +278,15 @@ def expose(metrics: Metrics) -> bytes:
     metrics.collect()
     lines: list[str] = []
     for family in metrics.families():
-        if samples := family.samples():
-            lines += _lines(family, samples)
+        if found := family._lines():
+            text = family.help.replace("\\", r"\\").replace("\n", r"\n")
+            lines += (f"# HELP {family.name} {text}\n", f"# TYPE {family.name} {family.kind}\n", *found)
     return "".join(lines).encode("utf-8") + _process()
 
 
-def _lines(family: Family, samples: list[tuple[tuple[str, ...], float]]) -> list[str]:
-    text = family.help.replace("\\", r"\\").replace("\n", r"\n")
-    lines = [f"# HELP {family.name} {text}\n", f"# TYPE {family.name} {family.kind}\n"]
-    for values, number in samples:
-        labels = ",".join(f'{name}="{_escape(value)}"' for name, value in zip(family.label_names, values, strict=True))
-        lines.append(f"{family.name}{f'{{{labels}}}' if labels else ''} {_number(number)}\n")
-    return lines
+def _line(name: str, label_names: Sequence[str], values: Sequence[str], number: float) -> str:
+    labels = ",".join(f'{label}="{_escape(value)}"' for label, value in zip(label_names, values, strict=True))
+    return f"{name}{f'{{{labels}}}' if labels else ''} {_number(number)}\n"
 
 
 def _escape(value: str) -> str:
@@ -197,7 +300,7 @@ def _number(number: float) -> str:
         return "NaN"
     if math.isinf(number):
         return "+Inf" if number > 0 else "-Inf"
-    return str(int(number)) if number.is_integer() else repr(number)
+    return str(int(number)) if float(number).is_integer() else repr(number)
 
 
 def _process() -> bytes:
