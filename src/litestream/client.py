@@ -16,6 +16,7 @@ from litestream.core.stamp import STAMP_SIZE, Kind, Stamp
 from litestream.errors import CorruptObjectError, MixedLayoutError
 from litestream.storage import open_store
 from litestream.storage.protocol import ObjectInfo, Store
+from litestream.storage.reading import read_tail
 from litestream.streams import read_stamp
 
 _LTX_PREFIXES = ("ltx/", "0000/", "0009/")
@@ -62,6 +63,11 @@ class ReplicaClient:
     def type(self) -> str:
         """The back end's name: file, memory, s3, …"""
         return self.store.type
+
+    @property
+    def readable(self) -> bool:
+        """Whether objects can be read back: not where they are encrypted and there is no identity."""
+        return getattr(self.store, "readable", True)
 
     async def close(self) -> None:
         """Let the store's connections go."""
@@ -139,7 +145,7 @@ class ReplicaClient:
         return b"".join([chunk async for chunk in self.wal_segment_reader(pos)])
 
     async def stamp_of(self, info: SnapshotInfo | WALSegmentInfo) -> Stamp | None:
-        """The stamp of a listed object, from its last bytes alone; None if it has none.
+        """The stamp of a listed object, from its last bytes alone; None if it has none. An encrypted one is read whole.
 
         `CorruptObjectError` if the stamp is damaged or says another kind, generation, index or offset than the name.
         """
@@ -149,10 +155,7 @@ class ReplicaClient:
         else:
             kind, pos = Kind.WAL, info.pos
             key = await self._wal_key(info.pos)
-        tail = b""
-        async for chunk in self.store.get(key, start=max(0, info.size - STAMP_SIZE)):
-            tail = (tail + chunk)[-STAMP_SIZE:]  # the object may have been replaced by a larger one
-        stamp = read_stamp(tail, key)
+        stamp = read_stamp(await read_tail(self.store, key, info.size, STAMP_SIZE), key)
         if stamp is not None and (stamp.kind, stamp.pos) != (kind, pos):
             raise CorruptObjectError(f"holds the {stamp.kind.name.lower()} object of {stamp.pos}", key=key)
         return stamp

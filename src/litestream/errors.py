@@ -24,6 +24,7 @@
     ├── FormatError                   bytes are not what their name says
     │   ├── InvalidNameError          a generation, index or offset that is none
     │   ├── CorruptObjectError        `key` names the damaged, missing or foreign object
+    │   │   └── EncryptionError       not damaged: no identity decrypts it, or it is not encrypted where all should be
     │   ├── MixedLayoutError          one generation holds names of two layouts
     │   └── LTXReplicaError           a replica of 0.5 (LTX), which this version cannot read
     └── RestoreError
@@ -167,6 +168,10 @@ class CorruptObjectError(FormatError):
         super().__init__(f"{key}: {reason}" if key else reason)
         self.key = key
         self.reason = reason
+
+
+class EncryptionError(CorruptObjectError):
+    """An object is encrypted and no identity for it is configured, or is plain where encryption is configured."""
 
 
 class MixedLayoutError(FormatError):

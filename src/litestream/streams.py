@@ -26,12 +26,15 @@ import lz4.frame
 
 from litestream.core.position import Pos
 from litestream.core.stamp import STAMP_SIZE, Stamp
-from litestream.errors import CorruptObjectError, FormatError, PositionError
+from litestream.errors import CorruptObjectError, EncryptionError, FormatError, PositionError
 
 Buffer = bytes | bytearray | memoryview
 
 FRAME_HEADER = bytes.fromhex("04224d186470b9")
 """What every frame that we write begins with."""
+
+AGE_MAGIC = b"age-encryption.org/v1\n"
+"""What an object that was encrypted with age begins with, instead of a frame."""
 
 BLOCK_SIZE = 4 << 20
 """Bytes in a block, so also the greatest piece of data that is handled at once."""
@@ -213,6 +216,8 @@ class ObjectReader:
         """Magic and flags decide whether this is for the LZ4 library at all; it would skip skippable frames."""
         view = memoryview(self._head + bytes(self._input))
         self._head = bytes(view[:_HEAD_SIZE])
+        if len(view) >= len(_MAGIC) and AGE_MAGIC.startswith(bytes(view[: len(AGE_MAGIC)])):
+            raise EncryptionError("is encrypted with age: set age.identities of this replica", key=self.key)
         if not _MAGIC.startswith(self._head[:4]):
             raise self._corrupt("not an LZ4 frame")
         if len(self._head) < _HEAD_SIZE:

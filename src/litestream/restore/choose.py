@@ -24,6 +24,7 @@ from litestream.errors import (
 )
 from litestream.restore.links import check_stamp
 from litestream.restore.model import Plan, RestoreOptions, with_hint
+from litestream.storage.reading import read_tail
 from litestream.streams import read_stamp
 
 if TYPE_CHECKING:
@@ -108,9 +109,8 @@ class Candidate:
 
 
 async def fetch_stamp(store: Store, key: str, size: int) -> Stamp | None:
-    """The stamp of an object of `size` bytes, by a ranged read; None if it has none."""
-    tail = b"".join([chunk async for chunk in store.get(key, start=max(0, size - STAMP_SIZE))])
-    return read_stamp(tail, key)
+    """The stamp of an object of `size` bytes, by a ranged read where the store has that; None if it has none."""
+    return read_stamp(await read_tail(store, key, size, STAMP_SIZE), key)
 
 
 async def make_plan(replicas: Replicas, options: RestoreOptions) -> Plan:

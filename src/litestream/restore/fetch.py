@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from litestream.core.position import SnapshotInfo, WALSegmentInfo
@@ -17,6 +17,7 @@ from litestream.restore.choose import fetch_stamp
 from litestream.restore.links import check_content, check_stamp, stamp_header
 from litestream.restore.pages import HEADER_SIZE, database_header
 from litestream.restore.segment import IN_MEMORY, PIECE, Segment
+from litestream.storage.reading import closing
 from litestream.streams import ObjectReader, read_stamp
 
 if TYPE_CHECKING:
@@ -208,16 +209,6 @@ class Fetcher:
 def _feed(reader: ObjectReader, segment: Segment, data: bytes) -> None:
     for piece in reader.feed(data):
         segment.feed(piece)
-
-
-@asynccontextmanager
-async def closing(stream: AsyncIterator[bytes]) -> AsyncGenerator[AsyncIterator[bytes]]:
-    """Lets go at once of what a stream holds when it is left before its end."""
-    try:
-        yield stream
-    finally:
-        if isinstance(stream, AsyncGenerator):
-            await stream.aclose()
 
 
 async def _settle(tasks: Iterable[asyncio.Task[Any]]) -> None:

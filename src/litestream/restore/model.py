@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from litestream.core.plan import RestorePlan
 from litestream.core.position import Pos
-from litestream.errors import CorruptObjectError, RestoreError
+from litestream.errors import CorruptObjectError, EncryptionError, RestoreError
 
 if TYPE_CHECKING:
     from litestream.core.layout import Layout
@@ -144,5 +144,7 @@ class RestoreResult:
 
 
 def with_hint(error: CorruptObjectError, hint: str) -> CorruptObjectError:
-    """The same error, saying what could be restored instead."""
-    return CorruptObjectError(f"{error.reason}; {hint}", key=error.key) if hint else error
+    """The same error, saying what could be restored instead. Where a key is missing, that is what is wanted first."""
+    if not hint or isinstance(error, EncryptionError):
+        return error
+    return CorruptObjectError(f"{error.reason}; {hint}", key=error.key)

@@ -1,0 +1,31 @@
+"""Reading from a store: streams that are left before their end, and the ends of objects."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestream.storage.protocol import Store
+from litestream.storage.wrapper import closed
+
+
+@asynccontextmanager
+async def closing(stream: AsyncIterator[bytes]) -> AsyncGenerator[AsyncIterator[bytes], None]:
+    """Lets go at once of what a stream holds when it is left before its end."""
+    try:
+        yield stream
+    finally:
+        await closed(stream)
+
+
+async def read_tail(store: Store, key: str, size: int, count: int) -> bytes:
+    """The last `count` bytes of an object (all, if it has fewer) whose listing says that it has `size`.
+
+    Of an encrypted store's object, `size` is not that of the content, and no part can be had alone: it is read whole.
+    """
+    start = 0 if getattr(store, "encrypted", False) else max(0, size - count)
+    tail = b""
+    async with closing(store.get(key, start=start)) as stream:
+        async for chunk in stream:
+            tail = (tail + chunk[-count:])[-count:]  # the object may have been replaced by a larger one
+    return tail
