@@ -51,6 +51,8 @@ class FakeDB:
         self._uncopied: list[int] = []
         self.segments: dict[Pos, bytes] = {}
         self.acknowledged: dict[str, Pos] = {}
+        self.notes: dict[str, str] = {}
+        self.note_error: Exception | None = None
         self.subscribers: list[Callable[[], None]] = []
         self.reasons: list[str] = []
         self.opened = 0
@@ -207,6 +209,14 @@ class FakeDB:
 
     def acknowledge(self, name: str, pos: Pos) -> None:
         self.acknowledged[name] = pos
+
+    def note(self, name: str) -> str:
+        return self.notes.get(name, "")
+
+    def write_note(self, name: str, text: str) -> None:
+        if self.note_error is not None:
+            raise self.note_error
+        self.notes[name] = text
 
     def new_generation(self, reason: str) -> None:
         self.reasons.append(reason)

@@ -18,7 +18,7 @@ from litestream.errors import DatabaseBusyError, ReplicaError, StorageError
 from litestream.replica import Replica
 from litestream.replica.log import REPEAT_AFTER, ErrorLog
 from litestream.replica.loops import first_delay
-from litestream.replica.pacing import FIRST, LONGEST, LONGEST_LOCAL, Backoff
+from litestream.replica.pacing import FIRST, LONGEST, Backoff
 
 
 @pytest.fixture
@@ -165,13 +165,12 @@ def test_first_snapshot_is_aligned_to_the_newest() -> None:
     assert first_delay(snapshots, 10, 60) == 60
 
 
-@pytest.mark.parametrize(("kind", "longest"), [("file", LONGEST_LOCAL), ("s3", LONGEST)])
-def test_backoff_doubles_up_to_a_bound(kind: str, longest: float) -> None:
-    """Waiting times double, up to a bound that is short for a local store, and begin anew after a success."""
-    backoff = Backoff.for_store(kind)
+def test_backoff_doubles_up_to_a_bound() -> None:
+    """Waiting times double, up to a bound that is short, and begin anew after a success."""
+    backoff = Backoff()
     delays = [backoff.next() for _ in range(12)]
-    assert all(0.75 * min(FIRST * 2**n, longest) <= d <= min(FIRST * 2**n, longest) for n, d in enumerate(delays))
-    assert delays[-1] >= 0.75 * longest
+    assert all(0.75 * min(FIRST * 2**n, LONGEST) <= d <= min(FIRST * 2**n, LONGEST) for n, d in enumerate(delays))
+    assert delays[-1] >= 0.75 * LONGEST
     backoff.reset()
     assert backoff.next() <= FIRST
 

@@ -25,6 +25,7 @@ from litestream.core.position import Pos, WALSegmentInfo
 from litestream.core.stamp import Stamp
 from litestream.db.attach import NO_SHADOW, Attachment, attach
 from litestream.db.guard import Guard
+from litestream.db.notes import Notes
 from litestream.db.paths import local_access, local_errors
 from litestream.db.paths import meta_path as default_meta_path
 from litestream.db.pinned import PinnedWAL
@@ -113,6 +114,7 @@ class DB:
         self._snapshots: set[DatabaseSnapshot] = set()
         self._subscribers: list[Callable[[], None]] = []
         self._acknowledged: dict[str, Pos] = {}
+        self._notes = Notes(self.meta_path)
         self._notified = Pos()
         self._checkpointed_at = time.monotonic()
         self._change_ns = 0
@@ -214,6 +216,16 @@ class DB:
     def acknowledge(self, name: str, pos: Pos) -> None:
         """Replica `name` has everything up to `pos` (the zero position: it starts over)."""
         self._acknowledged[name] = pos
+
+    def note(self, name: str) -> str:
+        """What `write_note` kept under a name last; empty if nothing. Outlives a kill, and perhaps not a power cut."""
+        with local_errors(self.meta_path):
+            return self._notes.read(name)
+
+    def write_note(self, name: str, text: str) -> None:
+        """Keep a line of ASCII under a name, without an fsync. Raises `LocalStateError`."""
+        with local_errors(self.meta_path):
+            self._notes.write(name, text, local_access(self._real_path))
 
     def new_generation(self, reason: str) -> None:
         """Begin a new generation at the next maintenance: what the replica holds does not fit what is here."""

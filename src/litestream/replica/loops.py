@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from litestream.core.position import SnapshotInfo
-from litestream.errors import NoGenerationError
+from litestream.errors import NoGenerationError, StorageError
 from litestream.replica.log import ErrorLog
 from litestream.replica.pacing import Backoff
 from litestream.replica.source import WALSource
@@ -31,7 +31,7 @@ class Monitor:
         self._replica = replica
         self._db = db
         self._errors = ErrorLog(replica.logger, "monitor")
-        self._backoff = Backoff.for_store(replica.client.type)
+        self._backoff = Backoff()
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -75,7 +75,8 @@ class Monitor:
         except Exception as error:
             self.error = error
             self._errors.failed(error)
-            self.retry_at = time.monotonic() + self._backoff.next()
+            wanted = error.retry_after if isinstance(error, StorageError) else 0.0
+            self.retry_at = time.monotonic() + max(self._backoff.next(), wanted)
             self._changed.set()
         else:
             self._succeeded()

@@ -7,13 +7,8 @@ import random
 FIRST = 0.25
 """Seconds before the first retry: a lock, a full queue or a restarted server may be over by then."""
 
-LONGEST = 60.0
-"""Seconds between tries at a store that stays down."""
-
-LONGEST_LOCAL = 5.0
-"""The same for a local one: a disk that is full or fails can be asked often, and is wanted back soon."""
-
-_LOCAL = frozenset({"file", "memory"})
+LONGEST = 5.0
+"""Seconds between tries at a store that stays down: it is wanted back soon, and a request that fails costs little."""
 
 
 class Backoff:
@@ -22,15 +17,10 @@ class Backoff:
     The chance keeps many replicas from asking a server that comes back all at once.
     """
 
-    def __init__(self, longest: float, first: float = FIRST) -> None:
+    def __init__(self, longest: float = LONGEST, first: float = FIRST) -> None:
         self.first = min(first, longest)
         self.longest = longest
         self._next = self.first
-
-    @classmethod
-    def for_store(cls, kind: str) -> Backoff:
-        """What fits a store of this type."""
-        return cls(LONGEST_LOCAL if kind in _LOCAL else LONGEST)
 
     def next(self) -> float:
         """Seconds to wait now."""

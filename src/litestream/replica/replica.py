@@ -349,8 +349,9 @@ class Replica:
     async def _overview(self) -> Overview:
         """What is there, compared with what is kept in memory.
 
-        If the last object stored or a snapshot is gone, somebody else deleted from this replica: position and
-        snapshots are then asked anew, so that a snapshot with all of its WAL follows.
+        If a snapshot is gone, somebody else deleted from this replica: position and snapshots are asked anew, so that
+        another one follows. If the last WAL is gone (asked for by name: a listing may be behind), what is left cannot
+        be continued: `PositionError`, and a new generation is asked for.
         """
         generation, indexes = self._indexes
         newest = self._uploader.newest if self._uploader is not None else Pos()
@@ -360,8 +361,14 @@ class Replica:
         view = overview.get(generation)
         there = {snapshot.index for snapshot in view.snapshots} if view is not None else set()
         gone = not newest.is_zero and (view is None or all(segment.pos != newest for segment in view.segments))
-        if gone or indexes - there:
+        if gone and await self._uploader.lost(newest):
             self.logger.warning("objects are gone from the replica, beginning anew")
+            self._forget(self._uploader)
+            db, _ = self._database()
+            db.new_generation(f"the replica {self.name} lacks WAL that was stored: {newest}")
+            raise PositionError(f"replica lacks WAL that was stored: {newest}")
+        if indexes - there:
+            self.logger.warning("a snapshot is gone from the replica, another one follows")
             self._forget(self._uploader)
         return overview
 

@@ -84,6 +84,14 @@ class WALSource(Protocol):
         """Replica `name` has everything up to `pos`; the zero position: nothing, or it is not known yet."""
         ...
 
+    def note(self, name: str) -> str:
+        """What `write_note` kept under a name last, also by an earlier process; empty if nothing. Quick."""
+        ...
+
+    def write_note(self, name: str, text: str) -> None:
+        """Keep a line of ASCII so that it outlives a kill of the process. Quick. Raises `LocalStateError`."""
+        ...
+
     def new_generation(self, reason: str) -> None:
         """Ask for a new generation, soon: what the replica holds cannot be continued. Cheap, does not block."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from litestream.client import ReplicaClient
 from litestream.core.position import Pos, WALSegmentInfo
@@ -12,11 +12,13 @@ from litestream.errors import (
     CorruptObjectError,
     FormatError,
     GenerationChangedError,
+    LocalStateError,
     NoSnapshotsError,
     ObjectExistsError,
     PositionError,
 )
 from litestream.metrics import Metrics
+from litestream.replica.attempt import Attempt, digest_of, is_there, settle
 from litestream.replica.batch import batches, check_first, check_object, end_of, pending, skipped
 from litestream.replica.log import ReplicaLogger, prefixed
 from litestream.replica.source import WALSource
@@ -31,7 +33,7 @@ class Uploader:
 
     Attributes:
         pos: what the replica has; the zero position while that is not known.
-        newest: name of the last object stored by this; the zero position if there was none since `forget`.
+        newest: name of the last object there; the zero position if there is none, or that is not known.
         uploaded_at: monotonic time at which the last upload began.
     """
 
@@ -53,6 +55,8 @@ class Uploader:
         self._logger = logger
         self._clock = clock
         self._tail: Stamp | None = None
+        self._note = f"{name} {client.store.url}"  # another store under the same name has had nothing yet
+        self._last: Attempt | None = None
         labels = {"db": db.path, "name": name}
         self._bytes = metrics.replica_wal_bytes.labels(**labels)
         self._index = metrics.replica_wal_index.labels(**labels)
@@ -68,7 +72,16 @@ class Uploader:
         try:
             segments = await self._client.wal_segments(generation)
             check_unbroken(segments, Pos(generation, newest_snapshot, 0))
-            pos, tail = await find_end(self._client, generation, newest_snapshot, segments)
+            attempt = self._attempt(generation)
+            if self._client.readable:
+                pos, tail = await find_end(self._client, generation, newest_snapshot, segments)
+            elif attempt is not None or not segments:
+                pos, tail = Pos(generation, newest_snapshot, 0), None
+            else:
+                raise PositionError("it cannot be read without an age identity, and no local note says what it holds")
+            if attempt is not None:
+                pos, tail = await settle(self._client, attempt, segments, pos, tail)
+            self.newest = self._newest(segments, attempt, pos)
         except (FormatError, PositionError) as error:
             self._db.new_generation(f"the replica cannot be continued: {error}")
             raise
@@ -80,9 +93,11 @@ class Uploader:
         What a killed run uploaded before its snapshot counts if it is that index from its beginning, at least.
         """
         segments = await self._client.wal_segments(start.generation)
-        if any((segment.index, segment.offset) == (start.index, 0) for segment in segments):
+        there = any((segment.index, segment.offset) == (start.index, 0) for segment in segments)
+        if there or self._attempt(start.generation) is not None:
             await self.locate(start.generation, start.index)
         else:
+            self.newest = Pos()
             self._move(Pos(start.generation, start.index, 0), None)
 
     async def send(self) -> None:
@@ -99,7 +114,7 @@ class Uploader:
             segments = pending(self._db.wal_segments(at.generation), at)
             if at > there or (at < there and not segments):
                 raise skipped(at, there)
-            for batch in batches(segments):
+            for batch in self._batches(segments):
                 with prefixed(f"write index segments: index={batch[0].index} err="):
                     at, tail = await self._write(at, tail, batch)
                 self._move(at, tail)
@@ -110,6 +125,50 @@ class Uploader:
             if self._db.pos().generation == at.generation:
                 self._db.new_generation(f"the replica {self._name} cannot be continued: {error}")
             raise
+
+    async def lost(self, newest: Pos) -> bool:
+        """Whether the object of this name is gone, by a look at the object itself."""
+        return self._client.readable and self.newest == newest and not await is_there(self._client, newest)
+
+    def _newest(self, segments: Sequence[WALSegmentInfo], attempt: Attempt | None, pos: Pos) -> Pos:
+        """The name of the object that ends at `pos`."""
+        if attempt is not None and attempt.end == pos:
+            return attempt.start
+        if attempt is not None and attempt.after == pos:
+            return attempt.previous
+        return segments[-1].pos if segments else Pos()
+
+    def _attempt(self, generation: str) -> Attempt | None:
+        """The last attempt, if it was made in this generation: by this process, or the one before it."""
+        if self._last is None:
+            self._last = Attempt.parse(self._db.note(self._note))
+        return self._last if self._last is not None and self._last.start.generation == generation else None
+
+    def _batches(self, segments: Sequence[WALSegmentInfo]) -> Iterator[list[WALSegmentInfo]]:
+        """What goes up as one object each. What was sent before goes up as it was, whatever has come since."""
+        last = self._last
+        if last is not None and segments and segments[0].pos == last.start:
+            again = [segment for segment in segments if segment.pos < last.end and segment.index == last.start.index]
+            yield again
+            segments = segments[len(again) :]
+        yield from batches(segments)
+
+    def _remember(self, at: Pos, start: Pos, end: Pos, body: bytes) -> None:
+        """Note what is about to be sent. Raises `PositionError` if something else was sent under that name."""
+        last = self._last
+        if last is not None and last.start == start:
+            if not last.is_of(body, end):
+                raise PositionError(f"what was sent as {start} before cannot be sent again")
+            return
+        attempt = Attempt(at, self.newest, start, end, digest_of(body))
+        try:
+            self._db.write_note(self._note, attempt.pack())
+        except LocalStateError:
+            if not self._client.store.conditional:
+                raise
+            # The store refuses a second content by itself; uploading is what may make room again.
+            self._logger.debug("no note of %s: the local state cannot be written", start)
+        self._last = attempt
 
     async def _write(self, at: Pos, tail: Stamp | None, batch: Sequence[WALSegmentInfo]) -> tuple[Pos, Stamp]:
         """Store neighbouring segments of one index as one object behind `at`. Returns where the replica ends then."""
@@ -127,6 +186,7 @@ class Uploader:
             expected = end_of(stamp)
         check_first(at, tail, stamps[0])
         body = objects[0] if len(objects) == 1 else await self._joined(objects)
+        self._remember(at, start, expected, body)
         self.uploaded_at = started
         stored = await self._client.write_wal_segment(start, body)
         self.newest = start
