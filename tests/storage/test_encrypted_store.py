@@ -25,6 +25,7 @@ from litestream.errors import (
     StoreConfigError,
 )
 from litestream.storage import encrypted, pump
+from litestream.storage.age_keys import MAX_RECIPIENTS
 from litestream.storage.encrypted import EncryptedStore
 from litestream.storage.file import FileStore
 from litestream.storage.memory import MemoryStore
@@ -234,6 +235,36 @@ async def test_plain_object_is_refused(data: bytes) -> None:
     await inner.put("a", data)
     with pytest.raises(EncryptionError, match=r"^a: is not encrypted"):
         await read(store_of(inner), "a")
+
+
+HEADS = {
+    "stanzas": b"-> a\n\n" * 100_000,
+    "body": b"-> a\n" + (b"A" * 64 + b"\n") * 10_000,
+    "arguments": b"-> " + b"a " * 300_000,
+    "stanzas, small": b"-> a\n\n" * 10_000,
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("end", [b"", b"\n--- " + b"A" * 43 + b"\n" + b"x" * 100], ids=["open", "ended"])
+async def test_made_up_head(name: str, end: bytes) -> None:
+    """A head that would take the age library minutes to read is refused at once."""
+    inner = MemoryStore()
+    await inner.put("a", MAGIC + HEADS[name] + end)
+    began = time.monotonic()
+    with pytest.raises(CorruptObjectError, match="its head does not end"):
+        await read(store_of(inner), "a")
+    assert time.monotonic() - began < 1
+
+
+async def test_as_many_recipients_as_allowed() -> None:
+    """Objects for the greatest number of recipients can be read; one more is refused when the store is made."""
+    others = [public(pyrage.x25519.Identity.generate()) for _ in range(MAX_RECIPIENTS)]
+    store = EncryptedStore(MemoryStore(), recipients=[*others[1:], public(ALICE)], identities=[str(ALICE)])
+    await store.put("a", b"x" * 100_000)
+    assert await read(store, "a") == b"x" * 100_000
+    with pytest.raises(StoreConfigError, match="more than 64 recipients"):
+        EncryptedStore(MemoryStore(), recipients=[*others, public(ALICE)])
 
 
 # -- one side alone

@@ -8,6 +8,9 @@ from typing import Any
 from litestream.errors import StoreConfigError
 from litestream.storage.pump import Reader, WorkError, Writer
 
+MAX_RECIPIENTS = 64
+"""Each takes about 100 bytes in the head of every object, however small."""
+
 
 class AgeKeys:
     """Recipients, for whom is encrypted, and identities, which decrypt; one of the two may be missing.
@@ -18,7 +21,7 @@ class AgeKeys:
 
     Each entry is a key, or several lines of keys, empty lines and `#` comments (the content of a key file). Raises
     `StoreConfigError`, which never shows an entry: for one that is no such key or none at all, where there is no key
-    on either side, and where no identity is that of a recipient.
+    on either side, where no identity is that of a recipient, and for more than 64 recipients.
     """
 
     def __init__(self, recipients: Sequence[str], identities: Sequence[str]) -> None:
@@ -30,6 +33,8 @@ class AgeKeys:
             raise StoreConfigError(
                 "age", "age has neither recipients nor identities: set age.recipients, or take the section away"
             )
+        if len(self.recipients) > MAX_RECIPIENTS:
+            raise StoreConfigError("age.recipients", f"more than {MAX_RECIPIENTS} recipients")
         own = [str(identity.to_public()) for identity in self.identities]
         if self.recipients and own and not {str(recipient) for recipient in self.recipients}.intersection(own):
             raise StoreConfigError(

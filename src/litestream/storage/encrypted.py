@@ -8,6 +8,7 @@ binary form, as the official 0.3.13 writes and reads it. Names, sizes (a few hun
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -22,6 +23,10 @@ from litestream.streams import AGE_MAGIC
 
 INLINE = 64 << 10
 """Bytes up to which an object is encrypted or decrypted on the loop's own thread, in half a millisecond."""
+MAX_HEAD = 8 << 10
+"""Bytes of the head of an age file, which names its recipients. Reading a head takes time with the square of its size,
+so that one made up by somebody who can write to the store could keep us busy for hours."""
+_HEAD_END = re.compile(rb"\n--- [A-Za-z0-9+/]{43}\n")
 _UNSURE = 16 << 20
 """Bytes of failed puts that are kept; the latest one whatever its size."""
 
@@ -105,6 +110,8 @@ class EncryptedStore(Wrapper):
                 raise EncryptionError(
                     "is not encrypted, though age is configured (leave age out to read what was stored before)", key=key
                 )
+            if _HEAD_END.search(head, 0, MAX_HEAD) is None:
+                raise _unreadable(key, f"its head does not end within {MAX_HEAD} bytes")
             if whole:
                 yield self._keys.decrypt(bytes(head))
                 return
