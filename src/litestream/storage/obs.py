@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from litestream.storage.keys import MAX_CREATE, check_key, check_prefix, is_key
 from litestream.storage.obs_errors import Failure, Words, explain, read_failure
 from litestream.storage.obs_upload import upload_parts
+from litestream.storage.progress import progress
 from litestream.storage.protocol import ObjectInfo
+from litestream.storage.requests import PART
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
-PART_SIZE = 16 << 20
+PART_SIZE = PART
 """Bytes of a part, and of the largest body that is sent in one request."""
 CONCURRENCY = 2
 """Parts of one upload under way at once; the memory of an upload is about `(CONCURRENCY + 2) * PART_SIZE`."""
@@ -57,9 +59,11 @@ class ObstoreStore(ABC):
         conditional: bool = True,
         part_size: int = PART_SIZE,
         concurrency: int = CONCURRENCY,
+        attributes: Mapping[str, str] | None = None,
     ) -> None:
         self._kind, self._url, self._root, self._words = kind, url, root, words
         self._conditional, self._part_size, self._concurrency = conditional, part_size, concurrency
+        self._attributes = dict(attributes or {})
         self._opening = asyncio.Lock()
         self._stores: tuple[ObjectStore, ObjectStore] | None = None
 
@@ -110,19 +114,23 @@ class ObstoreStore(ABC):
 
     async def list(self, prefix: str) -> list[ObjectInfo]:
         check_prefix(prefix)
-        found = [info for info in await self._list(prefix) if is_key(info.key) and info.key.startswith(prefix)]
+        with self._errors("list", prefix):
+            listed = await self._list(prefix)
+        found = [info for info in listed if is_key(info.key) and info.key.startswith(prefix)]
         # obstore takes the slash off the marker of a folder, an empty object: it would pass for one of ours.
         parents = {info.key[:at] for info in found for at, char in enumerate(info.key) if char == "/"}
         found = [info for info in found if info.size or info.key not in parents]
         return sorted(found, key=lambda info: info.key)
 
     async def _list(self, prefix: str) -> Sequence[ObjectInfo]:
-        """What is below `prefix`, in any order, foreign objects too."""
+        """What is below `prefix`, in any order, foreign objects too. May raise what obstore raises."""
         import obstore
 
-        with self._errors("list", prefix):
-            pages = obstore.list(await self._store(), self._root + prefix or None, chunk_size=_BATCH)
-            return [self._info(meta) async for page in pages for meta in page]
+        found: list[ObjectInfo] = []
+        async for page in obstore.list(await self._store(), self._root + prefix or None, chunk_size=_BATCH):
+            found += map(self._info, page)
+            progress()
+        return found
 
     def _info(self, meta: ObjectMeta) -> ObjectInfo:
         return ObjectInfo(meta["path"][len(self._root) :], meta["size"], meta["last_modified"].timestamp())
@@ -188,14 +196,20 @@ class ObstoreStore(ABC):
     async def _put_whole(self, key: str, data: Buffer, create_only: bool) -> ObjectInfo:
         if create_only:
             return await self._create(key, data)
-        return await self._put_one(key, data, "overwrite")
+        return await self._put_one(key, data)
 
-    async def _put_one(self, key: str, data: Buffer, mode: Any) -> ObjectInfo:  # noqa: ANN401 - obstore's own literal
+    async def _put_one(self, key: str, data: Buffer) -> ObjectInfo:
+        with self._errors("put", key):
+            await self._send(key, data, "overwrite")
+        return _stored(key, len(data))
+
+    async def _send(self, key: str, data: Buffer, mode: Literal["create", "overwrite"]) -> None:
+        """One request. Raises what obstore raises."""
         import obstore
 
-        with self._errors("put", key):
-            await obstore.put_async(await self._store(), self._root + key, data, mode=mode, use_multipart=False)
-        return _stored(key, len(data))
+        store = await self._store()
+        path, attributes = self._root + key, self._attributes
+        await obstore.put_async(store, path, data, mode=mode, use_multipart=False, attributes=attributes)
 
     async def _put_parts(self, key: str, head: bytearray, rest: AsyncIterator[bytes]) -> ObjectInfo:
         store = await self._store(parts=True)
@@ -217,6 +231,7 @@ class ObstoreStore(ABC):
             counted(),
             part_size=self._part_size,
             concurrency=self._concurrency,
+            attributes=self._attributes,
             errors=lambda: self._errors("put", key),
         )
         return _stored(key, size)
@@ -227,7 +242,9 @@ class ObstoreStore(ABC):
 
         if self._conditional:
             try:
-                await obstore.put_async(await self._store(), self._root + key, data, mode="create", use_multipart=False)
+                await self._send(key, data, "create")
+            except StorageError:
+                raise
             except obstore.exceptions.AlreadyExistsError:
                 return await self._compare(key, data)
             except Exception as error:
@@ -240,7 +257,7 @@ class ObstoreStore(ABC):
         try:
             await self._size(key)
         except ObjectNotFoundError:
-            return await self._put_one(key, data, "overwrite")
+            return await self._put_one(key, data)
         return await self._compare(key, data)
 
     async def _compare(self, key: str, data: Buffer) -> ObjectInfo:
@@ -279,6 +296,7 @@ class ObstoreStore(ABC):
 
         with self._errors("delete", paths[0][len(self._root) :]):
             await obstore.delete_async(await self._store(), paths)
+        progress()
 
 
 def _stored(key: str, size: int) -> ObjectInfo:

@@ -19,24 +19,56 @@ _MESSAGE = re.compile(r"<Message>(.{1,2000}?)</Message>", re.DOTALL)
 _REGION = re.compile(r"<Region>([a-z0-9-]{2,40})</Region>|expecting '([a-z0-9-]{2,40})'")
 _URL = re.compile(r"\w+://\S+|\?\S+")
 
-_TRANSPORT = (
-    # (what the dump says, our code, what it is in words)
-    (r"certificate not valid for name|NotValidForName", "TLS", "the certificate is for another host name"),
-    (r"UnknownIssuer|SelfSigned|self.signed|unknown issuer|CaUsedAsEndEntity", "TLS", "the certificate is not trusted"),
-    (r"certificate (has )?expired|\bExpired", "TLS", "the certificate has expired"),
-    (r"InvalidCertificate|invalid peer certificate", "TLS", "the certificate is not valid"),
-    (r"InvalidContentType|InvalidMessage|CorruptMessage", "TLS", "the server does not speak TLS on this port"),
-    (r"HandshakeFailure|AlertReceived|PeerIncompatible", "TLS", "the TLS handshake failed"),
-    (r"dns error|failed to lookup address", "Connection", "the host name cannot be resolved"),
-    (r"ConnectionRefused", "Connection", "connection refused"),
-    (r"NetworkUnreachable|HostUnreachable", "Connection", "no route to the host"),
-    (r"kind: Timeout|TimedOut|timed out|deadline has elapsed", "Timeout", "no answer in time"),
+_TRANSPORT: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    # (what the dump of obstore, or Python's own error, says; our code; what it is in words)
     (
-        r"ConnectionReset|ConnectionAborted|BrokenPipe|UnexpectedEof|IncompleteMessage|kind: Interrupted",
+        ("not valid for name", "NotValidForName", "Hostname mismatch", "IP address mismatch"),
+        "TLS",
+        "the certificate is for another host name",
+    ),
+    (
+        (
+            "UnknownIssuer",
+            "unknown issuer",
+            "SelfSigned",
+            "self-signed",
+            "self signed",
+            "CaUsedAsEndEntity",
+            "local issuer",
+        ),
+        "TLS",
+        "the certificate is not trusted",
+    ),
+    (("certificate expired", "certificate has expired", "(Expired"), "TLS", "the certificate has expired"),
+    (("InvalidCertificate", "invalid peer certificate", "CERTIFICATE_VERIFY"), "TLS", "the certificate is not valid"),
+    (
+        ("InvalidContentType", "InvalidMessage", "CorruptMessage", "WRONG_VERSION_NUMBER"),
+        "TLS",
+        "the server does not speak TLS on this port",
+    ),
+    (("HandshakeFailure", "AlertReceived", "PeerIncompatible", "SSLError"), "TLS", "the TLS handshake failed"),
+    (("dns error", "failed to lookup address", "gaierror"), "Connection", "the host name cannot be resolved"),
+    (("ConnectionRefused", "Connection refused"), "Connection", "connection refused"),
+    (
+        ("NetworkUnreachable", "HostUnreachable", "No route to host", "unreachable"),
+        "Connection",
+        "no route to the host",
+    ),
+    (
+        ("kind: Timeout", "TimedOut", "timed out", "TimeoutError", "deadline has elapsed"),
+        "Timeout",
+        "no answer in time",
+    ),
+    (
+        ("ConnectionReset", "ConnectionAborted", "BrokenPipe", "UnexpectedEof", "IncompleteMessage", "Disconnected"),
         "Connection",
         "the connection was cut",
     ),
-    (r"HTTP error|HttpError|error decoding response body|reqwest::Error", "Connection", "the connection failed"),
+    (
+        ("HTTP error", "HttpError", "response body", "reqwest::Error", "no HTTP answer"),
+        "Connection",
+        "the connection failed",
+    ),
 )
 _THROTTLED = {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "ServerBusy"}
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"}
@@ -64,40 +96,51 @@ class Failure:
     code: str = ""
     message: str = ""
     region: str = ""
+    retry_after: float = 0.0
     not_found: bool = False
     text: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """How a back end speaks: what it calls a bucket, and per code what to do about it."""
+    """How a back end speaks: what it calls a bucket, and per code (or `CODE:OPERATION`) what to do about it.
+
+    `{region}` in a hint stands for the region that the service has named.
+    """
 
     bucket: str
     hints: Mapping[str, str]
 
 
 def read_failure(error: BaseException) -> Failure:
-    """Take an exception of obstore apart."""
-    text = str(error)
+    """Take an exception of obstore, or an `OSError` of a request of ours, apart."""
+    text = f"{type(error).__name__}: {error}" if isinstance(error, OSError) else str(error)
     status = _STATUS.search(text)
-    code = _CODE.search(text)
-    message = _MESSAGE.search(text)
-    region = _REGION.search(text)
     number = int(next(filter(None, status.groups()))) if status else 0
-    found = Failure(
-        status=number,
+    found = read_answer(number, text, not_found=isinstance(error, FileNotFoundError))
+    if found.status or found.code or found.not_found:
+        return found
+    for patterns, word, words in _TRANSPORT:
+        if any(pattern in text for pattern in patterns):
+            return Failure(code=word, message=words, text=text)
+    return found
+
+
+def read_answer(
+    status: int, text: str, headers: Mapping[str, str] | None = None, *, not_found: bool = False
+) -> Failure:
+    """Take an answer of the service apart."""
+    code, message, region = _CODE.search(text), _MESSAGE.search(text), _REGION.search(text)
+    wait = next((value for name, value in (headers or {}).items() if name.lower() == "retry-after"), "")
+    return Failure(
+        status=status,
         code=next(filter(None, code.groups())) if code else "",
         message=_one_line(message[1]) if message else "",
         region=next(filter(None, region.groups())) if region else "",
-        not_found=isinstance(error, FileNotFoundError),
+        retry_after=float(wait) if wait.isdigit() else 0.0,
+        not_found=not_found,
         text=text,
     )
-    if found.status or found.code or found.not_found:
-        return found
-    for pattern, word, words in _TRANSPORT:
-        if re.search(pattern, text):
-            return Failure(code=word, message=words, text=text)
-    return found
 
 
 def explain(failure: Failure, doing: str, key: str, url: str, words: Words) -> StorageError:
@@ -114,9 +157,10 @@ def explain(failure: Failure, doing: str, key: str, url: str, words: Words) -> S
         reason = f"{said}: {told}" if told else said
     else:
         reason = failure.message or failure.code or _first_line(failure.text)
-    hint = words.hints.get(code, "").format(region=failure.region or "the one of the bucket")
+    hint = words.hints.get(f"{code}:{doing}") or words.hints.get(code, "")
+    hint = hint.replace("{region}", failure.region or "that of the bucket")
     message = f"{what}: {reason}" + (f" ({hint})" if hint else "")
-    return StorageError(message, key=key, permanent=permanent, code=code)
+    return StorageError(message, key=key, permanent=permanent, code=code, retry_after=failure.retry_after)
 
 
 def _judge(failure: Failure, doing: str) -> tuple[str, bool]:

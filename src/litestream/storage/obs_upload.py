@@ -32,6 +32,7 @@ async def upload_parts(
     *,
     part_size: int,
     concurrency: int,
+    attributes: dict[str, str],
     errors: Callable[[], AbstractContextManager[None]],
 ) -> None:
     """Upload `body`, whole or not at all. Its exceptions come out as they are, obstore's through `errors`.
@@ -43,7 +44,13 @@ async def upload_parts(
     queue: asyncio.Queue[_Chunk | _AbandonedError | None] = asyncio.Queue(1)
     upload = asyncio.ensure_future(
         obstore.put_async(
-            store, path, _handed_over(queue), use_multipart=True, chunk_size=part_size, max_concurrency=concurrency
+            store,
+            path,
+            _handed_over(queue),
+            use_multipart=True,
+            chunk_size=part_size,
+            max_concurrency=concurrency,
+            attributes=attributes,
         )
     )
     upload.add_done_callback(lambda _: _make_room(queue))
