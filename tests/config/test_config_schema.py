@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from litestream.config import loads
-from litestream.config.known_keys import SECTIONS, TOP, Fate
+from litestream.config.key import Fate
+from litestream.config.known_keys import SECTIONS, TOP
 from litestream.config.schema import DOC_FILE, SCHEMA_FILE, json_schema, main, schema_text, with_tables
 from litestream.errors import ConfigError
 
@@ -140,10 +141,19 @@ GOOD = "dbs: [{path: /a, %s replica: {path: /b, %s}}]\n%s"
         (GOOD % ("", "sync-interval: -1s", ""), False),
         (GOOD % ("", "sync-intervall: 1s", ""), False),
         (GOOD % ("", "type: file", ""), True),
-        (GOOD % ("", "type: s3", ""), False),
-        (GOOD % ("", "region: r", ""), True),
-        (GOOD % ("", "age: {recipients: [x]}", ""), False),
-        (GOOD % ("", "sse-kms-key-id: x", ""), False),
+        (GOOD % ("", "type: s3, bucket: bucket", ""), True),
+        (GOOD % ("", "type: s4, bucket: bucket", ""), False),
+        (GOOD % ("", "type: s3, bucket: bucket, part-size: 16 MiB", ""), True),
+        (GOOD % ("", "type: s3, bucket: bucket, part-size: large", ""), False),
+        (GOOD % ("", "type: s3, bucket: bucket, concurrency: 0", ""), False),
+        (GOOD % ("", "type: s3, bucket: bucket, skip-verify: maybe", ""), False),
+        (GOOD % ("", "type: s3, bucket: bucket, timeout: 0s", ""), False),
+        (GOOD % ("", "type: s3, bucket: bucket, max-requests: {per-month: 9}", ""), True),
+        (GOOD % ("", "type: s3, bucket: bucket, max-requests: {per-month: 0}", ""), False),
+        (GOOD % ("", "type: s3, bucket: bucket, max-requests: {per-day: 9}", ""), False),
+        (GOOD % ("", "age: {recipient: [x]}", ""), False),
+        (GOOD % ("", "age: {recipients: x}", ""), False),
+        (GOOD % ("", "", "region: r"), True),
         (GOOD % ("min-checkpoint-page-count: 0,", "", ""), False),
         (GOOD % ("max-checkpoint-page-count: 0,", "", ""), True),
         (GOOD % ("monitor-interval: 0,", "", ""), False),
@@ -175,3 +185,15 @@ def test_schema_and_loader_agree(text: str, fine: bool) -> None:
     except ConfigError:
         loaded = False
     assert (loaded, schema_accepts(text) == []) == (fine, fine)
+
+
+@pytest.mark.parametrize(
+    "replica",
+    ["path: /b, region: r", "type: s3", "type: sftp, host: h", "path: /b, age: {}", "path: /b, age: {recipients: [x]}"],
+)
+def test_the_loader_knows_more(replica: str) -> None:
+    """What only the type decides, an editor does not mark; the loader refuses it."""
+    text = f"dbs: [{{path: /a, replica: {{{replica}}}}}]"
+    assert schema_accepts(text) == []
+    with pytest.raises(ConfigError):
+        loads(text)

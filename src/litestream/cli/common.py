@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from litestream.cli.flags import Flag, Parsed
 from litestream.daemon.logs import LEVEL_NAMES
@@ -108,35 +108,21 @@ async def open_target(parsed: Parsed) -> AsyncIterator[Target]:
 
 def _url_target(url: str, config: Config | None) -> Target:
     from litestream.client import open_client
-    from litestream.storage import split_scheme
+    from litestream.storage import store_type
 
-    if split_scheme(url) != "file":
-        _refuse_url(url)
-    client = open_client(url)
+    if store_type(url) == "memory":
+        raise ConfigError('unknown replica type in config: "memory"')
+    client = open_client(url) if config is None else config.replica_at(url).open()
     return Target(None, [(client.type, client)], config)
 
 
-def _refuse_url(url: str) -> NoReturn:
-    """Raise the error that the configuration has for a replica's URL of another store."""
-    import_config()
-    from litestream.config.paths import DestinationError, destination
-
-    try:
-        destination(None, None, url)
-    except DestinationError as e:
-        raise ConfigError(str(e)) from None
-    raise AssertionError("unreachable")
-
-
 def _database_target(config: Config, path: str, wanted: str) -> Target:
-    from litestream.client import open_client
-
     database = find_database(config, path)
     chosen = [replica for replica in database.replicas if wanted in ("", replica.label)]
     if not chosen:
         names = ", ".join(replica.label for replica in database.replicas) or "none"
         raise ConfigError(f'replica "{wanted}" not found for database {database.path}: the configuration has {names}')
-    return Target(database, [(replica.label, open_client(replica.location)) for replica in chosen], config)
+    return Target(database, [(replica.label, replica.open()) for replica in chosen], config)
 
 
 def find_database(config: Config, path: str) -> DatabaseConfig:

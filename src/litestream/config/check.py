@@ -11,9 +11,11 @@ from typing import Any, TypeGuard
 
 from litestream.config import known_keys
 from litestream.config.document import Document, Mapping, Node, Scalar, Sequence, is_word
-from litestream.config.known_keys import SECTIONS, Fate, Key, Kind
+from litestream.config.key import Fate, Key, Kind
+from litestream.config.known_keys import SECTIONS
 from litestream.config.paths import destination_type
 from litestream.config.rules import Loc, display
+from litestream.config.store_keys import belongs_elsewhere
 
 MAX_ALIASED = 200_000
 """Values reached beyond those written out, that is by aliases: about a quarter of a second of work."""
@@ -82,7 +84,7 @@ class Checker:
     def _section(self, node: Mapping, section: str, loc: Loc) -> dict[str, Any]:
         self._visit(node)
         table = SECTIONS[section]
-        cloud = section == known_keys.REPLICA and _cloud_type(node)
+        kind = _replica_type(node) if section == known_keys.REPLICA else ""
         result: dict[str, Any] = {}
         for name, (key_node, value) in node.entries.items():
             key = table.get(name)
@@ -92,17 +94,22 @@ class Checker:
             place = (*loc, name)
             self.lines[place] = key_node.line
             self._visit(value)
+            elsewhere = belongs_elsewhere(key, kind) if kind else ""
             if isinstance(value, Scalar) and value.null and key.fate is not Fate.REFUSED:
+                if key.needs_value and not elsewhere:
+                    self._problem(key_node.line, place, "is empty: give it a value, or take it away")
                 continue
-            if key.fate is Fate.WORKS:
+            if elsewhere:
+                self._problem(key_node.line, place, elsewhere)
+            elif key.fate is Fate.WORKS:
                 result[name] = self._value(key, value, place)
-            elif not (cloud and key.cloud):  # a cloud replica is refused as a whole
+            else:
                 self._answer(key, value, section, place)
         return result
 
     def _value(self, key: Key, node: Node, loc: Loc) -> Any:  # noqa: ANN401 - text, list or dict, as the table says
-        if key.section and key.kind is Kind.LIST:
-            return self._list(node, key.section, loc)
+        if key.kind is Kind.LIST:
+            return self._list(node, key.section, loc) if key.section else self._texts(node, loc)
         if key.section and not (key.name == "retention" and isinstance(node, Scalar)):
             return self._section(node, key.section, loc) if self._is_mapping(node, loc) else None
         if isinstance(node, Scalar):
@@ -121,6 +128,20 @@ class Checker:
             self._visit(item)
             items.append(self._section(item, section, place) if self._is_mapping(item, place) else None)
         return items
+
+    def _texts(self, node: Node, loc: Loc) -> list[str] | None:
+        if not isinstance(node, Sequence):
+            self._problem(node.line, loc, 'must be a list: each entry begins with "- "')
+            return None
+        texts: list[str] = []
+        for number, item in enumerate(node.items):
+            self._visit(item)
+            if isinstance(item, Scalar) and not item.null and item.text:
+                texts.append(item.text)
+            else:
+                nothing = isinstance(item, Scalar)
+                self._problem(item.line, (*loc, number), "is empty" if nothing else "must be a single value (text)")
+        return texts
 
     def _answer(self, key: Key, value: Node, section: str, loc: Loc) -> None:
         """A key that is known and does not work."""
@@ -151,5 +172,5 @@ def _text(entries: AnyMapping[str, tuple[Scalar, Node]], name: str) -> str:
     return node.text if isinstance(node, Scalar) and not node.null else ""
 
 
-def _cloud_type(node: Mapping) -> bool:
-    return destination_type(_text(node.entries, "type"), _text(node.entries, "url")) != "file"
+def _replica_type(node: Mapping) -> str:
+    return destination_type(_text(node.entries, "type"), _text(node.entries, "url"))

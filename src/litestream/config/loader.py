@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 from pydantic import ValidationError
 
 from litestream.config.check import Checker, Problem
+from litestream.config.defaults import applying, unused
 from litestream.config.document import DocumentError, parse
 from litestream.config.expand import Expanded, expand
 from litestream.config.models import (
@@ -19,10 +20,10 @@ from litestream.config.models import (
     ReplicaConfig,
     ReplicaDefaults,
     SnapshotConfig,
-    _Model,
 )
 from litestream.config.paths import DestinationError, absolute_path, destination, is_url, shown
 from litestream.config.rules import NO_REPLICA, Loc, problems_between
+from litestream.config.store_settings import Model, SettingError
 from litestream.errors import ConfigError
 
 DEFAULT_PATH = "/etc/litestream.yml"
@@ -32,7 +33,7 @@ MAX_SIZE = 4 << 20
 MAX_PROBLEMS = 50
 """Problems shown; the rest is counted."""
 
-M = TypeVar("M", bound=_Model)
+M = TypeVar("M", bound=Model)
 
 
 def find(path: str | None, environ: Mapping[str, str]) -> str:
@@ -101,19 +102,31 @@ def for_command_line(db_path: str, replica_urls: Sequence[str]) -> Config:
         raise ConfigError(f"must specify at least one replica URL for {shown(db_path)}")
     replicas: list[ReplicaConfig] = []
     for number, url in enumerate(replica_urls, 1):
-        try:
-            key = "url" if is_url(url) else "path"
-            kind, _ = destination(None, **{"path": None, "url": None, key: url})
-            taken = sum(replica.type == kind for replica in replicas)
-            replicas.append(ReplicaConfig.model_validate({key: url, "name": f"{kind}-{taken + 1}" if taken else ""}))
-        except DestinationError as error:
-            raise ConfigError(f"replica URL {number}: {error}") from None
+        replica = _replica_at(url, {}, f"replica URL {number}: ")
+        taken = sum(other.type == replica.type for other in replicas)
+        replicas.append(replica.model_copy(update={"name": f"{replica.type}-{taken + 1}" if taken else ""}))
     try:
         return Config(databases=(DatabaseConfig(path=db_path, replicas=tuple(replicas)),))
     except ValidationError as error:
         text = "; ".join(_message(detail) for detail in error.errors())
         # The places of a file are those of the command line.
         raise ConfigError(re.sub(r"dbs\[0\]\.replicas\[(\d+)\]", _argument, text)) from None
+
+
+def replica_at(url: str, defaults: ReplicaDefaults) -> ReplicaConfig:
+    """The replica at a URL that no file has, with a file's defaults. Raises `ConfigError`."""
+    return _replica_at(url, defaults.given(), "")
+
+
+def _replica_at(url: str, defaults: Mapping[str, Any], prefix: str) -> ReplicaConfig:
+    key = "url" if is_url(url) or url.startswith("file:") else "path"
+    try:
+        kind, _ = destination(None, url if key == "path" else None, url if key == "url" else None)
+        return ReplicaConfig.model_validate(applying(defaults, {key: url}, kind))
+    except DestinationError as error:
+        raise ConfigError(f"{prefix}{error}") from None
+    except ValidationError as error:
+        raise ConfigError(prefix + "; ".join(_message(detail) for detail in error.errors())) from None
 
 
 def _argument(place: re.Match[str]) -> str:
@@ -169,12 +182,13 @@ class _Builder:
         """None if there were problems, all of which are with the checker then."""
         keep_all = self._retention_off(top)
         logging = self._logging(top.pop("logging", None) or {})
-        defaults = self._defaults(top, keep_all=keep_all)
+        given, defaults = self._defaults(top, keep_all=keep_all)
         entries = top.pop("dbs", None) or []
         databases = [
             self._database(entry, ("dbs", i), defaults) for i, entry in enumerate(entries) if entry is not None
         ]
         self._compare(databases)
+        self._tell_unused(given, databases)
         plain = self._validate(Config, {k: v for k, v in top.items() if k not in ("socket", "validation")}, ())
         if self.checker.problems or plain is None or logging is None:
             return None
@@ -185,7 +199,14 @@ class _Builder:
             shutdown_sync_timeout=plain.shutdown_sync_timeout,
             shutdown_sync_interval=plain.shutdown_sync_interval,
             databases=tuple(entry.database for entry in databases if entry.database is not None),
+            defaults=given or ReplicaDefaults(),
         )
+
+    def _tell_unused(self, given: ReplicaDefaults | None, entries: list[_Entry]) -> None:
+        """Warn of defaults that no replica has: what they ask for is not done."""
+        kinds = {replica.type for entry in entries if entry.database for replica in entry.database.replicas}
+        for name, text in unused(given, kinds) if given is not None else ():
+            self._note((name,), text)
 
     def _logging(self, raw: dict[str, Any]) -> LoggingConfig | None:
         if raw.get("type") == "pretty":
@@ -208,17 +229,17 @@ class _Builder:
             self._note(loc, "nothing is ever deleted from the replicas: they grow without bound")
         return off
 
-    def _defaults(self, top: dict[str, Any], *, keep_all: bool) -> dict[str, Any]:
-        """What each replica starts from, by key."""
+    def _defaults(self, top: dict[str, Any], *, keep_all: bool) -> tuple[ReplicaDefaults | None, dict[str, Any]]:
+        """What the file gives for all replicas, and what each replica starts from, by key."""
         names = [field.alias or name for name, field in ReplicaDefaults.model_fields.items()]
         given = self._validate(ReplicaDefaults, {name: top.pop(name) for name in names if name in top}, ())
-        values = given.model_dump(by_alias=True, exclude_none=True) if given else {}
+        values = given.given() if given else {}
         for name, value in self._snapshot(top.pop("snapshot", None), ("snapshot",)).items():
             if values.setdefault(name, value) != value:
                 self._problem(("snapshot",), f"{name} is given at the top of the file too, with another value")
         if keep_all:
             values["retention-check-interval"] = 0.0
-        return {**values, "keep-all": keep_all}
+        return given, {**values, "keep-all": keep_all}
 
     def _snapshot(self, raw: dict[str, Any] | None, loc: Loc) -> dict[str, Any]:
         """A `snapshot` section as defaults of replicas."""
@@ -251,17 +272,20 @@ class _Builder:
     def _replica(self, raw: dict[str, Any] | None, loc: Loc, defaults: dict[str, Any]) -> ReplicaConfig | None:
         if raw is None:
             return None
-        values = {**{name: value for name, value in defaults.items() if name != "keep-all"}, **raw}
-        if defaults["keep-all"]:
-            values["retention-check-interval"] = 0.0
+        keep_all = defaults["keep-all"]
+        others = {name: value for name, value in defaults.items() if name != "keep-all"}
         try:
-            destination(raw.get("type"), raw.get("path"), raw.get("url"))
+            kind, _ = destination(raw.get("type"), raw.get("path"), raw.get("url"), raw)
         except DestinationError as error:
             hidden = self._is_hidden(error.value)
             self._problem((*loc, error.key), "the replica type is not supported" if hidden else str(error))
-            # The other keys are still checked, with a destination that is none.
-            self._validate(ReplicaConfig, {**values, "type": "file", "url": None, "path": "/"}, loc)
+            # The other keys are still checked, one by one.
+            alone = {name: value for name, value in raw.items() if name not in {"type", "name", "path", "url"}}
+            self._validate(ReplicaDefaults, alone, loc)
             return None
+        values = applying(others, raw, kind)
+        if keep_all:
+            values["retention-check-interval"] = 0.0
         return self._validate(ReplicaConfig, values, loc)
 
     def _compare(self, entries: list[_Entry]) -> None:
@@ -276,13 +300,17 @@ class _Builder:
             return model.model_validate({name: value for name, value in raw.items() if value is not None})
         except ValidationError as error:
             for detail in error.errors(include_url=False, include_context=True):
-                place = (*loc, *detail["loc"])
-                value = detail["input"]
-                if isinstance(value, str) and self._is_hidden(value):
-                    self._problem(place, "is not valid (not shown: the value comes from the environment)")
-                else:
-                    self._problem(place, _message(detail))
+                place, value, text = self._place(loc, detail), detail["input"], _message(detail)
+                if self._is_hidden(value if isinstance(value, str) else text):
+                    text = "is not valid (not shown: the value comes from the environment)"
+                self._problem(place, text)
             return None
+
+    def _place(self, loc: Loc, detail: Any) -> Loc:  # noqa: ANN401 - as in _message
+        """Where a value stands that is wrong: in the section itself, or among the defaults at the top of the file."""
+        reason = (detail.get("ctx") or {}).get("error")
+        inside = (*detail["loc"], *(reason.key.split(".") if isinstance(reason, SettingError) and reason.key else ()))
+        return inside if (*loc, *inside) not in self.checker.lines and inside in self.checker.lines else (*loc, *inside)
 
     def _is_hidden(self, value: str) -> bool:
         return any(hidden in value for hidden in self.expanded.values)

@@ -7,154 +7,54 @@ read as in the file (`sync_interval="1s"`).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, WithJsonSchema, model_validator
 
-from litestream.config.known_keys import FALSE, TRUE
 from litestream.config.paths import absolute_path, database_path, destination
 from litestream.config.rules import NO_REPLICA, display, problems_between
-from litestream.core.durations import parse_duration
-from litestream.errors import FormatError
+from litestream.config.store_keys import BY_NAME, NETWORK, belongs_elsewhere
+from litestream.config.store_settings import Model, SettingError, StoreSettings
+from litestream.config.values import (
+    Count,
+    Flag,
+    Seconds,
+    SomeCount,
+    SomeSeconds,
+    check_address,
+    check_level,
+    check_log_type,
+    path_by,
+)
+from litestream.errors import StoreConfigError
 
-MAX_COUNT = 0x7FFFFFFF
-"""Pages: SQLite's own limit is 4294967294; a WAL of 2^31 frames has no 32-bit index any more."""
-
-
-def _seconds(value: object) -> float:
-    """Text as Go writes durations, or a number of seconds from Python."""
-    if isinstance(value, str):
-        try:
-            value = parse_duration(value)
-        except FormatError as error:
-            raise ValueError(str(error)) from None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError("must be a duration such as 10s, 1m30s or 24h")  # noqa: TRY004 - pydantic collects ValueError
-    if not 0 <= value < 1e10:
-        raise ValueError("must not be negative" if value < 0 else "must be less than 292 years")
-    return float(value)
-
-
-def _some_seconds(value: object) -> float:
-    seconds = _seconds(value)
-    if seconds == 0:
-        raise ValueError("must be greater than 0")
-    return seconds
+if TYPE_CHECKING:
+    from litestream.client import ReplicaClient
+    from litestream.metrics import Metrics
+    from litestream.storage.backends import BackendConfig
+    from litestream.storage.wrap import Budget, Limits
 
 
-def _count(value: object) -> int:
-    if isinstance(value, str):
-        if not re.fullmatch(r"[+-]?[0-9]{1,20}", value):
-            raise ValueError("must be a whole number")
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("must be a whole number")  # noqa: TRY004 - as above
-    if not 0 <= value <= MAX_COUNT:
-        raise ValueError("must not be negative" if value < 0 else f"must be at most {MAX_COUNT}")
-    return value
-
-
-def _positive_count(value: object) -> int:
-    try:
-        count = _count(value)
-    except ValueError as error:
-        if "negative" in str(error):
-            raise ValueError("must be > 0") from None
-        raise
-    if count == 0:
-        raise ValueError("must be > 0")
-    return count
-
-
-def _flag(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value in TRUE | FALSE:
-        return value in TRUE
-    raise ValueError("must be true or false")
-
-
-def _level(value: object) -> object:
-    level = value.lower() if isinstance(value, str) else value
-    if level == "warning":
-        return "warn"
-    if level not in {"trace", "debug", "info", "warn", "error"}:
-        raise ValueError("must be trace, debug, info, warn or error")
-    return level
-
-
-def _log_type(value: object) -> object:
-    if value not in {"text", "json"}:
-        raise ValueError("must be text or json")
-    return value
-
-
-def _address(value: object) -> object:
-    """HOST:PORT; the host may be empty, or IPv6 in brackets."""
-    match = (
-        re.fullmatch(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]*):([0-9]{1,5})", value) if isinstance(value, str) else None
-    )
-    if match is None:
-        raise ValueError("must specify port for bind address: HOST:PORT or :PORT")
-    if int(match[1]) > 65535:
-        raise ValueError("the port must be at most 65535")
-    return value
-
-
-def _path(function: Callable[[str], str]) -> BeforeValidator:
-    def check(value: object) -> object:
-        return function(value) if isinstance(value, str) else value
-
-    return BeforeValidator(check)
-
-
-_DURATION: dict[str, Any] = {
-    "type": "string",
-    "pattern": r"^[+]?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$",
-}
-_OFF: dict[str, Any] = {"enum": [0, "0"]}
-Seconds = Annotated[float, BeforeValidator(_seconds), WithJsonSchema({"anyOf": [_DURATION, _OFF]})]
-"""Zero or more; zero switches the thing off, or means no pause."""
-SomeSeconds = Annotated[float, BeforeValidator(_some_seconds), WithJsonSchema(_DURATION)]
-Count = Annotated[int, BeforeValidator(_count), WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_COUNT})]
-SomeCount = Annotated[
-    int, BeforeValidator(_positive_count), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_COUNT})
-]
-Flag = Annotated[bool, BeforeValidator(_flag)]
-
-
-def _alias(name: str) -> str:
-    return "dbs" if name == "databases" else name.replace("_", "-")
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=_alias, populate_by_name=True, hide_input_in_errors=True
-    )
-
-
-class LoggingConfig(_Model):
+class LoggingConfig(Model):
     """`logging:`. The flag `-log-level` and the variable LOG_LEVEL are the caller's to apply."""
 
-    level: Annotated[Literal["trace", "debug", "info", "warn", "error"], BeforeValidator(_level)] = "info"
+    level: Annotated[Literal["trace", "debug", "info", "warn", "error"], BeforeValidator(check_level)] = "info"
     type: Annotated[
         Literal["text", "json"],
-        BeforeValidator(_log_type),
+        BeforeValidator(check_log_type),
         WithJsonSchema({"enum": ["text", "json", "pretty"]}),  # the loader takes pretty as text
     ] = "text"
     stderr: Flag = False
 
 
-class SnapshotConfig(_Model):
+class SnapshotConfig(Model):
     """`snapshot:`, at the top and per database; None where not given. Resolved already in each replica."""
 
     interval: Seconds | None = None
     retention: Seconds | None = None
 
 
-class ReplicaDefaults(_Model):
+class ReplicaDefaults(StoreSettings):
     """What the top of the file may hold for all replicas; None where not given. Resolved already in each replica."""
 
     sync_interval: Seconds | None = None
@@ -163,16 +63,18 @@ class ReplicaDefaults(_Model):
     retention_check_interval: Seconds | None = None
 
 
-class ReplicaConfig(_Model):
+class ReplicaConfig(StoreSettings):
     """One place where a database is copied to."""
 
-    type: Annotated[str, WithJsonSchema({"enum": ["file"]})] = "file"
+    type: Annotated[str, WithJsonSchema({"enum": ["file", *NETWORK, "gcs", "webdavs"]})] = "file"
     name: str = ""
     """As given; `label` is never empty."""
     path: str = ""
-    """Absolute directory: what `litestream.client.open_client` takes. A `url` given is turned into it."""
-    url: str | None = Field(default=None, exclude=True)
-    """As given, or None. Not part of a dump: `path` says it already."""
+    """Absolute directory of a file replica, also when a `url` gave it; else what names in the store begin with."""
+    url: Annotated[SecretStr | None, WithJsonSchema({"type": "string"})] = Field(
+        default=None, exclude=True, repr=False
+    )
+    """As given, or None: it may hold secrets. `location` is for people."""
     sync_interval: Seconds = 1.0
     snapshot_interval: Seconds = 0.0
     """0: a snapshot only when one is needed."""
@@ -180,16 +82,72 @@ class ReplicaConfig(_Model):
     """0: for ever."""
     retention_check_interval: Seconds = 3600.0
     """0: nothing is ever deleted."""
+    _backend: BackendConfig | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the caller gave; pydantic answers for the rest
-        if not isinstance(data, dict) or not all(
-            isinstance(data.get(key) or "", str) for key in ("type", "path", "url")
-        ):
+        if not isinstance(data, dict):
             return data
-        kind, path = destination(data.get("type"), data.get("path"), data.get("url"))
+        url = data.get("url")
+        data = {**data, "url": url.get_secret_value() if isinstance(url, SecretStr) else url}
+        if not all(isinstance(data.get(key) or "", str) for key in ("type", "path", "url")):
+            return data
+        others = {name.replace("_", "-"): value for name, value in data.items()}
+        kind, path = destination(data.get("type"), data.get("path"), data.get("url"), others)
         return {**data, "type": kind, "path": path}
+
+    @model_validator(mode="after")
+    def _checked(self) -> ReplicaConfig:
+        for name, key in BY_NAME.items():
+            problem = belongs_elsewhere(key, self.type) if getattr(self, name.replace("-", "_")) is not None else ""
+            if problem:
+                raise SettingError(name, f"{name} {problem}")
+        self._check_store()
+        return self
+
+    def _check_store(self) -> None:
+        """Everything that only the back end knows of, before anything is replicated."""
+        from litestream.storage import backend_config
+
+        try:
+            self._backend = backend_config(self.type, self.store_settings())
+            if self.age is not None:
+                from litestream.storage.age_keys import AgeKeys
+
+                keys = self.age.keys()
+                AgeKeys(keys["recipients"], keys["identities"])
+        except StoreConfigError as error:
+            raise SettingError(error.setting, str(error)) from None
+
+    def store_settings(self) -> dict[str, Any]:
+        """Settings for `litestream.storage.open_store`, secrets in clear."""
+        place = {"url": self.url.get_secret_value()} if self.url and self.type != "file" else {"path": self.path}
+        return {**self.plain(self.type), **{name: value for name, value in place.items() if value}, "type": self.type}
+
+    def limits(self) -> Limits:
+        """Time and requests that the store may take."""
+        from litestream.storage.wrap import Limits
+
+        given: dict[str, Any] = {} if self.timeout is None else {"timeout": self.timeout}
+        if self.max_requests is not None:
+            given["requests_per_second"] = self.max_requests.per_second or 0
+            given["requests_per_month"] = self.max_requests.per_month or 0
+        return Limits(**given)
+
+    def open(self, *, metrics: Metrics | None = None, budget: Budget | None = None) -> ReplicaClient:
+        """A client for this replica; nothing is contacted yet. Raises `StoreConfigError`."""
+        from litestream.client import open_client
+
+        settings = self.store_settings()
+        return open_client(
+            settings.pop("url", ""),
+            settings=settings,
+            limits=self.limits() if self.type != "file" else None,
+            metrics=metrics,
+            budget=budget,
+            age=self.age.keys() if self.age is not None else None,
+        )
 
     @property
     def label(self) -> str:
@@ -198,16 +156,27 @@ class ReplicaConfig(_Model):
 
     @property
     def location(self) -> str:
-        """What opens this replica's store."""
-        return self.path
+        """Where it is, for people, without secrets: the directory, or the URL."""
+        return self.path if self.type == "file" else self.backend.url
+
+    @property
+    def backend(self) -> BackendConfig:
+        """The checked settings of the store."""
+        assert self._backend is not None  # since the model was built
+        return self._backend
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """The same for two replicas that would share their objects."""
+        return self.type, self.backend.url, getattr(self.backend, "endpoint", "")
 
 
-class DatabaseConfig(_Model):
+class DatabaseConfig(Model):
     """One database and its replicas."""
 
-    path: Annotated[str, _path(database_path)]
+    path: Annotated[str, path_by(database_path)]
     """Absolute; symbolic links are kept."""
-    meta_path: Annotated[str, _path(absolute_path)] | None = None
+    meta_path: Annotated[str, path_by(absolute_path)] | None = None
     """Absolute directory of the local state; None: `.FILE-litestream` beside the database."""
     monitor_interval: SomeSeconds = 1.0
     checkpoint_interval: Seconds = 60.0
@@ -219,10 +188,10 @@ class DatabaseConfig(_Model):
     replicas: tuple[ReplicaConfig, ...] = ()
 
 
-class Config(_Model):
+class Config(Model):
     """A whole configuration, free of contradictions."""
 
-    addr: Annotated[str, BeforeValidator(_address)] | None = None
+    addr: Annotated[str, BeforeValidator(check_address)] | None = None
     """HOST:PORT or :PORT for /metrics; None: off."""
     exec: str | None = None
     """Command of the application to run beside the replication; None: none."""
@@ -230,6 +199,7 @@ class Config(_Model):
     shutdown_sync_timeout: Seconds = 30.0
     shutdown_sync_interval: SomeSeconds = 0.5
     databases: tuple[DatabaseConfig, ...] = ()
+    defaults: ReplicaDefaults = Field(default=ReplicaDefaults(), description="for replicas that no file names")
     source: str | None = Field(default=None, description="the file this was read from")
     warnings: tuple[str, ...] = Field(default=(), description="one line each, to be logged")
 
@@ -246,6 +216,12 @@ class Config(_Model):
         """The database of that path (as given on a command line: relative, `~/` and `sqlite://` are fine)."""
         wanted = database_path(path)
         return next((database for database in self.databases if database.path == wanted), None)
+
+    def replica_at(self, url: str) -> ReplicaConfig:
+        """The replica at a URL, with the defaults of this file. Raises `ConfigError`."""
+        from litestream.config.loader import replica_at
+
+        return replica_at(url, self.defaults)
 
     @classmethod
     def for_command_line(cls, db_path: str, replica_urls: list[str]) -> Config:

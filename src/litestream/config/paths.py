@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SQLITE = ("sqlite://", "sqlite3://")
-
-OTHER_TYPES = frozenset({"s3", "gs", "gcs", "abs", "sftp", "nats", "webdav", "webdavs", "oss"})
-"""Replica types (and URL schemes) of official releases that this version does not have."""
 
 
 class DestinationError(ValueError):
@@ -54,17 +52,25 @@ def database_path(text: str) -> str:
     return absolute_path(text)
 
 
-def destination(kind: str | None, path: str | None, url: str | None) -> tuple[str, str]:
-    """(type, directory) of a replica. Raises `DestinationError`, with the official texts where there are any."""
-    kind, path, url = kind or "", path or "", url or ""
+def destination(
+    kind: str | None, path: str | None, url: str | None, settings: Mapping[str, object] | None = None
+) -> tuple[str, str]:
+    """(type, path) of a replica; the path of a directory is absolute.
+
+    `settings` are the replica's other keys. Raises `DestinationError`, with the official texts where there are any.
+    """
+    kind, path, url, settings = kind or "", path or "", url or "", settings or {}
     from_url = _url_type(url)
-    _check_type(kind or from_url or "file", "type" if kind else "url")
-    if from_url:
-        _check_type(from_url, "url")
+    found = _known_type(kind or from_url or "file", "type" if kind else "url")
+    if from_url and _known_type(from_url, "url") != found:
+        raise DestinationError("type", f"the url is one of type {_known_type(from_url, 'url')}: take the type away")
     if url and path:
-        raise DestinationError("path", "cannot specify url & path for file replica")
+        raise DestinationError("path", f"cannot specify url & path for {found} replica")
     if is_url(path) or path.startswith("file:"):
         raise DestinationError("path", "replica path cannot be a url, please use the 'url' field instead")
+    if found != "file":
+        _check_service(found, url, settings)
+        return found, path
     if not url and not path:
         raise DestinationError("path", "file replica path required")
     try:
@@ -73,9 +79,27 @@ def destination(kind: str | None, path: str | None, url: str | None) -> tuple[st
         raise DestinationError("url" if url else "path", str(error)) from None
 
 
+_REQUIRED = {
+    "s3": ("bucket",), "gs": ("bucket",), "abs": ("bucket",), "oss": ("bucket",), "sftp": ("host", "user"),
+    "webdav": ("webdav-url",),
+}  # fmt: skip
+"""What says the place of a replica without a URL, and must not be said beside one."""
+
+
+def _check_service(kind: str, url: str, settings: Mapping[str, object]) -> None:
+    for key in _REQUIRED.get(kind, ()):
+        if url and settings.get(key) and key != "user":
+            raise DestinationError(key, f"cannot specify url & {key} for {kind} replica")
+        if not url and not settings.get(key):
+            raise DestinationError(key, f"{key} required for {kind} replica")
+
+
 def destination_type(kind: str | None, url: str | None) -> str:
-    """The type that a replica's keys ask for, unchecked."""
-    return _url_type(url or "") or kind or "file"
+    """The type that a replica's keys ask for; empty if there is no such type."""
+    try:
+        return _known_type(_url_type(url or "") or kind or "file", "type")
+    except DestinationError:
+        return ""
 
 
 def _url_type(url: str) -> str:
@@ -85,12 +109,17 @@ def _url_type(url: str) -> str:
     return match[0][:-3].lower() if match else "file"
 
 
-def _check_type(kind: str, key: str) -> None:
-    if kind in OTHER_TYPES:
-        raise DestinationError(key, f'replica type "{kind}" is not supported by this version: only file is', kind)
-    if kind != "file":
-        shown = kind if re.fullmatch(r"[A-Za-z0-9+.-]{1,20}", kind) else "…"
-        raise DestinationError(key, f'unknown replica type in config: "{shown}"', shown)
+def _known_type(kind: str, key: str) -> str:
+    from litestream.errors import StoreConfigError
+    from litestream.storage.backends import find_backend
+
+    try:
+        found = find_backend(kind, key).type
+    except StoreConfigError as error:
+        raise DestinationError(key, str(error), kind) from None
+    if found == "memory":
+        raise DestinationError(key, 'unknown replica type in config: "memory"', kind)
+    return found
 
 
 def _file_url(url: str) -> str:

@@ -23,12 +23,13 @@ def problems_between(
 ) -> Iterator[tuple[Loc, str, str]]:
     """Every contradiction: the place of the later of two that do not go together, a text, and a text with the values.
 
-    Two databases must not be one file, nor share local state; two replicas must not share a directory: each would
-    overwrite the other. `replica_locs` has the places of each database's replicas where they differ from the usual.
+    Two databases must not be one file, nor share local state; two replicas must not share a directory, or a place in
+    a bucket: each would overwrite the other. `replica_locs` has the places of each database's replicas where they
+    differ from the usual.
     """
     files: dict[object, Loc] = {}
     states: dict[str, str] = {}
-    directories: dict[str, Loc] = {}
+    places: dict[object, Loc] = {}
     for number, (loc, database) in enumerate(databases):
         for identity in _identities(database.path):
             other = files.setdefault(identity, loc)
@@ -43,11 +44,11 @@ def problems_between(
             text = f"meta-path collision: databases {both} would share meta-path {shown(state)}"
             yield (*loc, "meta-path"), "meta-path collision with another database", text
         locs = replica_locs[number] if replica_locs else [(*loc, "replicas", i) for i in range(len(database.replicas))]
-        yield from _replica_problems(database, locs, directories)
+        yield from _replica_problems(database, locs, places)
 
 
 def _replica_problems(
-    database: DatabaseConfig, locs: Sequence[Loc], directories: dict[str, Loc]
+    database: DatabaseConfig, locs: Sequence[Loc], places: dict[object, Loc]
 ) -> Iterator[tuple[Loc, str, str]]:
     names: set[str] = set()
     own = {os.path.realpath(database.path), os.path.realpath(database.meta_path or default_meta_path(database.path))}
@@ -57,13 +58,15 @@ def _replica_problems(
             text = f'duplicate replica name: "{shown(replica.label)}"{hint}'
             yield (*place, "name"), "duplicate replica name", text
         names.add(replica.label)
-        directory = os.path.realpath(replica.path)
-        if directory in own:
+        is_file = replica.type == "file"
+        where = os.path.realpath(replica.path) if is_file else replica.place
+        if is_file and where in own:
             text = "the replica's path is the database itself, or its local state"
             yield place, text, text
-        other = directories.setdefault(directory, place)
+        other = places.setdefault(where, place)
         if other != place:
-            text = f"the same directory as {display(other)}: each replica needs one of its own"
+            kind = "directory" if is_file else "place"
+            text = f"the same {kind} as {display(other)}: each replica needs one of its own"
             yield place, text, text
 
 

@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from litestream.config.known_keys import DATABASE, LOGGING, REPLICA, RETENTION, SECTIONS, SNAPSHOT, TOP, Fate, Key
+from litestream.config.key import Fate, Key
+from litestream.config.known_keys import DATABASE, LOGGING, REPLICA, RETENTION, SECTIONS, SNAPSHOT, TOP
 from litestream.config.models import (
     Config,
     DatabaseConfig,
@@ -21,21 +22,24 @@ from litestream.config.models import (
     ReplicaConfig,
     ReplicaDefaults,
     SnapshotConfig,
-    _Model,
 )
+from litestream.config.store_keys import AGE, BY_NAME, MAX_REQUESTS, NETWORK, STORE_KEYS
+from litestream.config.store_settings import AgeConfig, MaxRequests, Model
 
 SCHEMA_FILE = "docs/litestream.schema.json"
 DOC_FILE = "docs/config.md"
 BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
-NOT_IN_FILE = {"source", "warnings"}
+NOT_IN_FILE = {"source", "warnings", "defaults"}
 """Fields of `Config` that no file sets."""
 
-_MODELS: dict[str, tuple[type[_Model], ...]] = {
+_MODELS: dict[str, tuple[type[Model], ...]] = {
     TOP: (Config, ReplicaDefaults),
     LOGGING: (LoggingConfig,),
     SNAPSHOT: (SnapshotConfig,),
     DATABASE: (DatabaseConfig,),
     REPLICA: (ReplicaConfig,),
+    AGE: (AgeConfig,),
+    MAX_REQUESTS: (MaxRequests,),
 }
 
 
@@ -89,8 +93,14 @@ def _plain(field: dict[str, Any]) -> list[dict[str, Any]]:
     """A model's schema of one value, as alternatives, without titles; null is a default that no file spells."""
     options = field.get("anyOf", [field])
     options = [inner for option in options for inner in option.get("anyOf", [option])]
-    kept = [{k: v for k, v in option.items() if k not in {"title", "default"}} for option in options]
+    kept = [_bare(option) for option in options]
     return [option for option in kept if option != {"type": "null"}]
+
+
+def _bare(schema: dict[str, Any]) -> dict[str, Any]:
+    """Without titles and defaults, and without what pydantic says of secrets: in the file they are plain text."""
+    kept = {name: value for name, value in schema.items() if name not in {"title", "default", "format", "writeOnly"}}
+    return {name: _bare(value) if isinstance(value, dict) else value for name, value in kept.items()}
 
 
 def _ref_name(section: str) -> str:
@@ -101,10 +111,21 @@ def key_tables() -> str:
     """The tables of docs/config.md: one per section, a row per key."""
     parts = []
     for section, keys in SECTIONS.items():
-        rows = [f"| `{key.name}` | {key.fate.value} | {key.versions or 'new'} | {key.note} |" for key in keys.values()]
         title = section if section == TOP else f"`{section}`"
-        parts.append("\n".join([f"### {title}", "", "| key | here | official | |", "|---|---|---|---|", *rows]))
+        rows = [_row(key) for key in keys.values() if section != TOP or key.name not in BY_NAME]
+        parts.append("\n".join([f"### {title}", "", *_HEAD, *rows]))
+        if section == TOP:
+            parts.append(_SHARED)
     return "\n\n".join(parts)
+
+
+_HEAD = ("| key | here | official | of | |", "|---|---|---|---|---|")
+_SHARED = f"Besides, as defaults: every key of `{REPLICA}` from `{STORE_KEYS[0].name}` on."
+
+
+def _row(key: Key) -> str:
+    types = "services" if key.types == NETWORK else ", ".join(key.types)
+    return f"| `{key.name}` | {key.fate.value} | {key.versions or 'new'} | {types} | {key.note} |"
 
 
 def with_tables(document: str) -> str:

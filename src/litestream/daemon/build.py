@@ -7,9 +7,10 @@ import os
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
-from litestream.client import open_client
 from litestream.config import Config, DatabaseConfig, ReplicaConfig
+from litestream.config.rules import default_meta_path
 from litestream.core.durations import format_duration
 from litestream.daemon.child import Child
 from litestream.daemon.database import DatabaseTask
@@ -20,6 +21,9 @@ from litestream.daemon.watcher import Watcher
 from litestream.db.db import DB
 from litestream.metrics import DEFAULT
 from litestream.replica import Replica
+
+if TYPE_CHECKING:
+    from litestream.storage.budget import Budget
 
 LANE_THREADS = 8
 """Threads for what may block (attaching, backfilling, reading a snapshot) of all databases together."""
@@ -72,16 +76,17 @@ def _entry(config: DatabaseConfig, watcher: Watcher, lane: Executor, measures: M
         busy_timeout=config.busy_timeout,
         lane=lane,
     )
-    replicas = [_replica(db, replica) for replica in config.replicas]
+    meta_path = config.meta_path or default_meta_path(config.path)
+    replicas = [_replica(db, replica, meta_path) for replica in config.replicas]
     task = DatabaseTask(db, replicas, watcher, sweep_interval=config.monitor_interval)
     measures.watch(task)
     return Entry(db, replicas, task.run, [_described(replica) for replica in config.replicas], task.tried)
 
 
-def _replica(db: DB, config: ReplicaConfig) -> Replica:
+def _replica(db: DB, config: ReplicaConfig, meta_path: str) -> Replica:
     return Replica(
         db,
-        open_client(config.location),
+        config.open(metrics=DEFAULT, budget=_budget(db, config, meta_path)),
         name=config.name,
         sync_interval=config.sync_interval,
         snapshot_interval=config.snapshot_interval,
@@ -90,7 +95,32 @@ def _replica(db: DB, config: ReplicaConfig) -> Replica:
     )
 
 
+def _budget(db: DB, config: ReplicaConfig, meta_path: str) -> Budget | None:
+    """The count of this month's requests, beside the database; None where there is no cap."""
+    if config.max_requests is None or config.max_requests.per_month is None:
+        return None
+    from litestream.storage.budget import Budget
+
+    return Budget(os.path.join(meta_path, f"requests-{config.label}.json"), name=f"{db.path}({config.label})")
+
+
+_PLACE = {
+    "s3": ("bucket", "path", "region", "endpoint"),
+    "gs": ("bucket", "path"),
+    "abs": ("bucket", "path", "endpoint"),
+    "sftp": ("host", "user", "path"),
+    "file": ("path",),
+}
+"""What the official program says of the place, by type of replica."""
+
+
 def _described(config: ReplicaConfig) -> str:
     """What the log says of a replica, in the official form."""
-    interval = format_duration(config.sync_interval)
-    return f"name={quoted(config.label)} type={config.type} path={quoted(config.location)} sync-interval={interval}"
+    place = {name: getattr(config.backend, name) for name in _PLACE.get(config.type, ())} or {"path": config.location}
+    fields = {
+        "name": config.label,
+        "type": config.type,
+        **place,
+        "sync-interval": format_duration(config.sync_interval),
+    }
+    return " ".join(f"{name}={quoted(value)}" for name, value in fields.items())

@@ -2,35 +2,74 @@
 
 from __future__ import annotations
 
-import os
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from litestream.errors import StorageError
+from litestream.storage.backends import backend_config, check_library, find_backend
+from litestream.storage.local import file_url_path
 from litestream.storage.protocol import ObjectInfo, Store
 
-__all__ = ["ObjectInfo", "Store", "file_url_path", "open_store", "split_scheme"]
+if TYPE_CHECKING:
+    from litestream.metrics import Metrics
+    from litestream.storage.wrap import Budget, Limits
+
+__all__ = ["ObjectInfo", "Store", "backend_config", "file_url_path", "open_store", "split_scheme", "store_type"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
-def open_store(url: str, **options: Any) -> Store:  # noqa: ANN401 - each back end has options of its own
-    """The store that a URL or a bare path names; nothing is contacted or created yet.
+def open_store(
+    url: str,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    limits: Limits | None = None,
+    metrics: Metrics | None = None,
+    budget: Budget | None = None,
+    age: Mapping[str, Sequence[str]] | None = None,
+) -> Store:
+    """The store that a URL, a bare path, or settings alone (with an empty URL) name; nothing is contacted or created.
 
-    `file:///PATH` and bare paths take `dir_mode`, `file_mode` and `owner` (see `FileStore`), `memory://NAME` takes
-    nothing. `StorageError` for a scheme that is not known; the text never repeats the URL, which may hold secrets.
+    Args:
+        url: `s3://BUCKET/PATH` and so on, `file:///PATH`, `memory://NAME`, or the path of a directory.
+        settings: keys of litestream.yml in snake_case (`access_key_id`), with plain values; `type` counts where the
+            URL is empty. A directory takes `dir_mode`, `file_mode` and `owner` too (see `FileStore`).
+        limits: time and number of requests of a store that is a service.
+        metrics: where its operations are counted; the process's own metrics by default.
+        budget: the count of its requests in this month.
+        age: `recipients` and `identities`: encrypt what is written, decrypt what is read.
+
+    Raises `StoreConfigError` for an unknown type, a setting that is wrong, or a package that is not installed, and
+    `StorageError` for a path that is none. No text repeats the URL, which may hold secrets.
     """
+    settings = dict(settings or {})
     scheme = split_scheme(url)
-    if scheme in {"", "file"}:
-        from litestream.storage.file import FileStore
+    kind = settings.pop("type", None) if not url else scheme or "file"
+    if url:
+        settings["url" if scheme else "path"] = url
+    backend = find_backend(kind or "file", "url" if scheme else "type")
+    config = backend_config(backend.type, settings)
+    check_library(backend)
+    store = config.open()
+    if backend.network:
+        store = _wrapped(store, limits, metrics, budget)
+    if age is None:
+        return store
+    from litestream.storage.encrypted import EncryptedStore
 
-        return FileStore(file_url_path(url) if scheme else url, **options)
-    if scheme == "memory":
-        from litestream.storage.memory import MemoryStore
+    return EncryptedStore(store, recipients=age.get("recipients", ()), identities=age.get("identities", ()))
 
-        return MemoryStore.named(url[len("memory://") :])
-    raise StorageError(f"unknown replica type {scheme!r}: file and memory are known", permanent=True)
+
+def _wrapped(store: Store, limits: Limits | None, metrics: Metrics | None, budget: Budget | None) -> Store:
+    from litestream.metrics import DEFAULT
+    from litestream.storage.wrap import Limits, wrap
+
+    return wrap(store, limits=limits or Limits(), metrics=metrics or DEFAULT, budget=budget)
+
+
+def store_type(url: str) -> str:
+    """The type of store that a URL or a bare path names. Raises `StoreConfigError`."""
+    return find_backend(split_scheme(url) or "file", "url").type
 
 
 def split_scheme(url: str) -> str:
@@ -39,25 +78,3 @@ def split_scheme(url: str) -> str:
     if match is None:
         return "file" if url.startswith("file:") else ""
     return match[1].lower()
-
-
-def file_url_path(url: str) -> str:
-    """The absolute path that a `file:` URL names.
-
-    `%XX` stands for a byte, UTF-8 or not. A host other than localhost (most often a relative path with a slash too
-    few), a query and a fragment are errors: they would silently name another place.
-    """
-    rest = url.partition(":")[2]
-    if rest.startswith("//"):
-        host, slash, path = rest[2:].partition("/")
-        rest = slash + path
-        if host not in {"", "localhost"}:
-            raise StorageError("a file URL has three slashes: file:///absolute/path", permanent=True)
-    if not rest.startswith("/"):
-        raise StorageError("a file URL needs an absolute path: file:///absolute/path", permanent=True)
-    if "?" in rest or "#" in rest:
-        raise StorageError("a file URL takes no ?query or #fragment: write %3F and %23, or a bare path", permanent=True)
-    raw = os.fsencode(rest)
-    if raw.count(b"%") != len(_ESCAPE.findall(raw)):
-        raise StorageError("bad % escape in a file URL: write % as %25, or give a bare path", permanent=True)
-    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), raw))
