@@ -71,9 +71,13 @@ class Timed(Wrapper):
         watch = self._watch()
         if isinstance(body, bytes):
             watch.expect(self._timeout + len(body) / self._slowest)
-        else:
-            body = self._followed(body, watch)
-        return await self._bounded("write", key, self.inner.put(key, body, create_only=create_only), watch)
+            return await self._bounded("write", key, self.inner.put(key, body, create_only=create_only), watch)
+        body = self._followed(body, watch)
+        try:
+            return await self._bounded("write", key, self.inner.put(key, body, create_only=create_only), watch)
+        finally:
+            if not watch.abandoned:  # a put that still runs would take a closed body for one at its end
+                await closed(body)
 
     async def delete(self, keys: Sequence[str]) -> None:
         keys = [check_key(key) for key in keys]  # all of them, before the first batch goes
@@ -142,7 +146,7 @@ class Timed(Wrapper):
         try:
             while True:
                 busy += watch.pause()
-                chunk = await _next(chunks)
+                chunk = None if watch.abandoned else await _next(chunks)
                 if watch.abandoned:
                     raise StorageError("the upload was given up")
                 # How fast it was so far, counting what must have been sent: the rest may lie in memory.
