@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers import batch, golden, state
+from helpers import batch, golden, ledger, state
 from helpers.app import App
 from helpers.batch import Batch, Life
-from helpers.cli import OURS, Daemon, Database, Program, Yaml, environment, generations, objects, write_config
+from helpers.cli import OURS, Daemon, Database, Program, Yaml, generations, objects, write_config
+from helpers.rig import Rig
 from litestream.client import ReplicaClient
 from litestream.core.timestamps import parse_rfc3339
 from litestream.errors import EncryptionError, StorageError
@@ -31,33 +29,8 @@ pyrage: Any = pytest.importorskip("pyrage")
 ALICE, BOB = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
 MAGIC = b"age-encryption.org/v1\n"
 SEEDS = batch.seeds(4000)[:2]
-
-WRITER = """
-import asyncio, json, sys
-from litestream.client import ReplicaClient
-from litestream.core.position import Pos
-from litestream.db.db import DB
-from litestream.replica import Replica
-from litestream.storage.encrypted import EncryptedStore
-from litestream.storage.file import FileStore
-
-async def main():
-    databases, keys = json.loads(sys.argv[1])
-    pairs = []
-    for path, root in databases:
-        db = DB(path, min_checkpoint_page_count=20, max_checkpoint_page_count=60, checkpoint_interval=0)
-        replica = Replica(db, ReplicaClient(EncryptedStore(FileStore(root), **keys)), monitor_enabled=False)
-        db.acknowledge(replica.name, Pos())
-        pairs.append((db, replica))
-    for _ in sys.stdin:
-        for db, replica in pairs:
-            await db.call(db.sync_now)
-            await replica.sync()
-        print("done", flush=True)
-
-asyncio.run(main())
-"""
-"""Copies and uploads everything at each line that it reads; ends as killed."""
+OFFICIAL_SEEDS = batch.seeds(2000)[:2]
+"""Histories that are known to go well under 0.3.13, which can lock an application out."""
 
 
 def public(identity: Any) -> str:  # noqa: ANN401 - pyrage publishes no types
@@ -71,18 +44,26 @@ def keys(writes: Sequence[Any], reads: Sequence[Any]) -> dict[str, list[str]]:
     return {name: found for name, found in section.items() if found}
 
 
-def config_of(folder: Path, lives: Sequence[Life], age: dict[str, list[str]], **options: Yaml) -> Path:
+def config_of(
+    folder: Path, lives: Sequence[Life], age: dict[str, list[str]], *, name: str = "age.yml", **options: Yaml
+) -> Path:
     """A configuration of encrypted file replicas."""
     named = {name.replace("_", "-"): value for name, value in options.items()}
     databases = [
         Database(life.db, [{"type": "file", "path": str(life.replica), "age": dict(age)}], named) for life in lives
     ]
-    return write_config(folder / "age.yml", databases, sync="50ms")
+    return write_config(folder / name, databases, sync="50ms")
 
 
 def client_of(replica: Path, *reads: Any) -> ReplicaClient:  # noqa: ANN401
     """Our reader of a replica."""
     return ReplicaClient(EncryptedStore(FileStore(replica), identities=[str(one) for one in reads]))
+
+
+def restored_n(rig: Rig, identity: Any) -> int:  # noqa: ANN401
+    """The ledger transaction that our restore gives."""
+    restored(client_of(rig.replica, identity), rig.out)
+    return ledger.check(rig.out)
 
 
 def restored(client: ReplicaClient, out: Path, options: RestoreOptions | None = None) -> state.State:
@@ -100,67 +81,77 @@ def assert_encrypted(replica: Path) -> None:
         assert path.read_bytes().startswith(MAGIC), path
 
 
-@pytest.fixture
-def writers() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts our replicator on encrypted replicas."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(lives: Sequence[Life], age: dict[str, list[str]]) -> subprocess.Popen[str]:
-        work = json.dumps([[[str(life.db), str(life.replica)] for life in lives], age])
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, work],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment(None),
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def upload(writer: subprocess.Popen[str]) -> None:
-    """Have our replicator upload everything."""
-    assert writer.stdin is not None
-    assert writer.stdout is not None
-    writer.stdin.write("\n")
-    writer.stdin.flush()
-    assert writer.stdout.readline() == "done\n"
-
-
 @pytest.mark.parametrize("seeds", SEEDS, ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
 @pytest.mark.parametrize("reads", [True, False], ids=["both keys", "recipients only"])
 def test_official_restores_what_we_encrypt(
     tmp_path: Path,
     apps: Callable[[], App],
-    writers: Callable[..., subprocess.Popen[str]],
+    daemons: Callable[..., Daemon],
     official_v03: Program,
     seeds: list[int],
     reads: bool,
 ) -> None:
-    """After random histories, with a kill -9 between them, 0.3.13 and we restore ours equal, for each recipient."""
+    """After random histories, stops and a kill -9, 0.3.13 and we restore ours equal, with the key of each recipient."""
     lives = Batch(tmp_path, seeds, apps)
     age = keys([ALICE, BOB], [ALICE] if reads else [])
-    for last in (8, 16):
-        writer = writers(lives.lives, age)
-        lives.run(last)
-        upload(writer)
-        writer.kill()
-        for life in lives.lives:
-            want, out = state.source(life.db), tmp_path / "out.db"
-            for one in (ALICE, BOB):
-                config = config_of(tmp_path, lives.lives, keys([], [one]))
-                assert official_v03.restored(life.db, out, config=config) == want, f"history {life.seed}"
-                assert restored(client_of(life.replica, one), out) == want, f"history {life.seed}"
+    daemon = daemons(config_of(tmp_path, lives.lives, age, min_checkpoint_page_count=50, max_checkpoint_page_count=500))
+    daemon.start()
+    lives.run(6)
+    lives.wait_replicated(daemon)
+    daemon.kill()
+    lives.run(9)
+    daemon.start()
+    lives.run(13)
+    lives.wait_replicated(daemon)
+    assert daemon.stop() == 0
+    alice = config_of(tmp_path, lives.lives, keys([], [ALICE]), name="alice.yml")
+    bob = config_of(tmp_path, lives.lives, keys([], [BOB]), name="bob.yml")
     for life in lives.lives:
         assert_encrypted(life.replica)
+        want, out = state.source(life.db), tmp_path / "out.db"
+        for one, config in ((ALICE, alice), (BOB, bob)):
+            assert official_v03.restored(life.db, out, config=config) == want, f"history {life.seed}"
+            assert restored(client_of(life.replica, one), out) == want, f"history {life.seed}"
+    first = lives.lives[0].db
+    assert OURS.restored(first, tmp_path / "out.db", config=bob) == state.source(first)
 
 
-@pytest.mark.parametrize("seeds", SEEDS, ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
+def test_restart_continues_the_generation(rig: Rig, app: App) -> None:
+    """After stops a replicator goes on in the same generation, whether or not it can read what it wrote."""
+    app.create(rig.db)
+    for reads in ([ALICE], []):
+        rig.start(replica={"age": dict(keys([ALICE], reads))})
+        n = app.ledger(5)
+        rig.daemon.wait_until_ready()
+        assert rig.daemon.stop() == 0
+        assert restored_n(rig, ALICE) == n
+    assert len(generations(rig.replica)) == 1
+    assert_encrypted(rig.replica)
+
+
+@pytest.mark.parametrize(
+    "age",
+    [
+        {"recipient": [public(ALICE)], "identities": [str(ALICE)]},
+        {"identities": [str(ALICE)]},
+        {"recipients": [public(ALICE)[:-1]]},
+        {"recipients": [""]},
+        {"recipients": []},
+        {},
+    ],
+    ids=["misspelt key", "no recipients", "misspelt recipient", "unset variable", "empty list", "empty section"],
+)
+def test_nothing_is_written_unencrypted(rig: Rig, app: App, age: dict[str, Yaml]) -> None:
+    """Whatever is wrong with the section, the replicator does not start; it says what is wrong, and no secret."""
+    app.create(rig.db).ledger(5)
+    daemon = rig.start(replica={"age": age})
+    assert daemon.wait() == 1
+    assert "recipients" in daemon.text()
+    assert str(ALICE) not in daemon.text()
+    assert not rig.replica.exists()
+
+
+@pytest.mark.parametrize("seeds", OFFICIAL_SEEDS, ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
 def test_we_restore_what_the_official_program_encrypts(
     tmp_path: Path, apps: Callable[[], App], daemons: Callable[..., Daemon], official_v03: Program, seeds: list[int]
 ) -> None:
