@@ -11,7 +11,7 @@
             return MyConfig.from_settings({"endpoint": f"http://127.0.0.1:{port}", ...}).open()
 
 `open_at` gives the plain back end, always of the same, empty place (with `missing`, of a bucket that does not exist);
-the suite puts the wrapper of the time limits around it. `port` is that of the server, or of a proxy before it.
+the suite puts the wrappers of time limits and retries around it. `port` is that of the server, or of a proxy before it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from helpers.tcpproxy import TCPProxy
 from helpers.tls import Certificates, Pair, make_certificates
 from litestream.errors import ObjectNotFoundError, StorageError
 from litestream.storage.protocol import Store
-from litestream.storage.timed import Timed
+from litestream.storage.wrap import Limits, wrap
 
 LIMIT = 1.5
 """Seconds that an operation may take without an answer."""
@@ -108,9 +108,10 @@ class NetworkContract:
     async def opened(
         self, port: int, *, tls: bool = False, wrong_credentials: bool = False, missing: bool = False
     ) -> AsyncIterator[Store]:
-        """The store with time limits; closed afterwards, which must not take long and leave no task."""
+        """The store with its wrappers, one attempt each; closed afterwards, which is quick and leaves no task."""
         before = asyncio.all_tasks()
-        store = Timed(self.open_at(port, tls=tls, wrong_credentials=wrong_credentials, missing=missing), LIMIT)
+        inner = self.open_at(port, tls=tls, wrong_credentials=wrong_credentials, missing=missing)
+        store = wrap(inner, Limits(timeout=LIMIT, attempts=1))
         try:
             yield store
         finally:

@@ -13,6 +13,7 @@ Byte counts begin when the mode is set and run over all connections together.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import struct
@@ -129,8 +130,11 @@ class TCPProxy:
             self._acceptor = None
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # transports that were aborted close their sockets in the next turn
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     async def _accept(self, listener: socket.socket) -> None:
         with listener:
@@ -143,7 +147,7 @@ class TCPProxy:
 
     async def _link(self, accepted: socket.socket) -> None:
         """One connection, until one side ends it or it is cancelled; what is still open then is reset."""
-        transports: list[asyncio.WriteTransport] = []
+        ends: list[tuple[asyncio.WriteTransport, socket.socket]] = []
         try:
             if self._mode == "reset":
                 return
@@ -151,9 +155,9 @@ class TCPProxy:
                 await asyncio.Event().wait()
             accepted.setblocking(False)
             reader, writer = await self._server_side(accepted)
-            transports.append(writer.transport)
+            ends.append((writer.transport, accepted))
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port, limit=_CHUNK)
-            transports.append(up_writer.transport)
+            ends.append((up_writer.transport, up_writer.get_extra_info("socket")))
             self.upstream_connections += 1
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pump("client", reader, up_writer))
@@ -161,17 +165,24 @@ class TCPProxy:
         except* OSError:
             pass  # a side is gone, or the mode breaks the connection: below
         finally:
-            for transport in transports:
-                _reset(transport)
-            if accepted.fileno() >= 0 and not transports:
+            for transport, sock in ends:
+                if sock.fileno() >= 0:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+                transport.abort()
+            if not ends and accepted.fileno() >= 0:
                 accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
                 accepted.close()
+            for _ in range(3):
+                await asyncio.sleep(0)  # what is aborted closes its socket in a later turn
+            with contextlib.suppress(OSError):  # gone, as it should be
+                accepted.shutdown(socket.SHUT_RDWR)  # a TLS connection that was closing already takes no abort
 
     async def _server_side(self, accepted: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader = asyncio.StreamReader(limit=_CHUNK)
         protocol = asyncio.StreamReaderProtocol(reader)
+        timing = {"ssl_shutdown_timeout": 0.5} if self._tls else {}
         try:
-            transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, accepted, ssl=self._tls)
+            transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, accepted, ssl=self._tls, **timing)
         except ssl.SSLError as error:
             self.spoke_plain |= error.reason in {"HTTP_REQUEST", "WRONG_VERSION_NUMBER"}
             raise
@@ -200,10 +211,4 @@ class TCPProxy:
             writer.write_eof()
         else:
             writer.close()  # TLS knows no half-closed connection
-
-
-def _reset(transport: asyncio.WriteTransport) -> None:
-    sock = transport.get_extra_info("socket")
-    if sock is not None and sock.fileno() >= 0:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
-    transport.abort()
+            await writer.wait_closed()

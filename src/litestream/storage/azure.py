@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from litestream.errors import StorageError
 from litestream.storage.azure_settings import read_settings
+from litestream.storage.keys import check_key
 from litestream.storage.obs import ObstoreStore, client_options
 from litestream.storage.obs_errors import Failure, Words
 from litestream.storage.progress import progress
-from litestream.storage.protocol import Store
+from litestream.storage.protocol import ObjectInfo, Store
 
 if TYPE_CHECKING:
     from obstore.store import AzureConfig as ObstoreConfig
@@ -37,6 +39,8 @@ _IDENTITIES = (
 """Any of these says who we are; obstore reads them."""
 _METADATA = ("169.254.169.254", 80)
 _NOISE = re.compile(r"\s*\bRequestId:.*", re.DOTALL)
+_NO_CONTAINER = re.compile("ContainerNotFound|specified container does not exist")
+_NO_BYTE = "Wanted range starting at"
 _DIRECTORY_ERROR = re.compile(r"AADSTS\d+")
 _CHECK = "check account-name, account-key or sas-token (its expiry, its permissions rcwdl) and the clock"
 _ROLE = "give the identity the role Storage Blob Data Contributor, or the sas-token the permissions rcwdl"
@@ -130,9 +134,36 @@ class AzureStore(ObstoreStore):
         with self._errors("open", ""):
             return Obstore(config.bucket, config=account, client_options=options, retry_config=retry_config)
 
+    async def get(self, key: str, *, start: int = 0) -> AsyncGenerator[bytes, None]:
+        self._check(key)
+        try:
+            async with aclosing(super().get(key, start=start)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except StorageError as error:
+            if error.code != "InvalidRange" or not start or await self._size(key) != start:
+                raise
+
+    async def put(self, key: str, body: bytes | AsyncIterator[bytes], *, create_only: bool = False) -> ObjectInfo:
+        self._check(key)
+        return await super().put(key, body, create_only=create_only)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self._check(key)
+        await super().delete(keys)
+
+    def _check(self, key: str) -> None:
+        """Refuse what Azure would store under another name."""
+        if "\\" in key or any(part.endswith(".") for part in check_key(key).split("/")):
+            message = f"invalid object key {key!a}: Azure takes no backslash and no part that ends with a dot"
+            raise StorageError(message, key=key, permanent=True)
+
     def _explain(self, failure: Failure, doing: str, key: str) -> StorageError:
         if failure.code.isdigit():  # one delete of a batch: obstore has only the status of its answer
             failure = replace(failure, status=int(failure.code), code="")
+        if _NO_BYTE in failure.text:  # Azurite's way to say 416
+            failure = replace(failure, status=416, code="InvalidRange", message="there are no bytes from there on")
         if "token request" in failure.text:
             return self._no_identity(failure, doing, key)
         error = super()._explain(replace(failure, message=_NOISE.sub("", failure.message)), doing, key)
@@ -181,10 +212,10 @@ class AzureStore(ObstoreStore):
                 raise result
 
     def _container_there(self, error: FileNotFoundError, path: str) -> None:
-        if "<Code>ContainerNotFound" in str(error):
-            raise self._explain(
-                Failure(status=404, code="ContainerNotFound"), "delete", path[len(self._root) :]
-            ) from None
+        """Raise unless it was only the blob that is absent."""
+        if _NO_CONTAINER.search(str(error)):
+            failure = Failure(status=404, code="ContainerNotFound")
+            raise self._explain(failure, "delete", path[len(self._root) :]) from None
 
 
 async def _only_command_line() -> bool:

@@ -116,8 +116,10 @@ def _checked(values: dict[str, str]) -> dict[str, str]:
     if not _ACCOUNT.fullmatch(values["account_name"]):
         raise StoreConfigError("account-name", "an account's name has 3 to 24 lower-case letters and digits")
     path = values["path"] = values.get("path", "").strip("/")
-    if path and (not is_key(path) or any(part.endswith(".") for part in path.split("/"))):
-        raise StoreConfigError("path", "path must have no empty, '.' or '..' parts, and none that ends with a dot")
+    if path and (not is_key(path) or "\\" in path or any(part.endswith(".") for part in path.split("/"))):
+        raise StoreConfigError(
+            "path", "path must have no empty, '.' or '..' parts, none that ends with a dot, and no backslash"
+        )
     endpoint = values["endpoint"] = values.get("endpoint", "").rstrip("/")
     if endpoint and not _ENDPOINT.fullmatch(endpoint):
         raise StoreConfigError(
