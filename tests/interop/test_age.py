@@ -15,7 +15,7 @@ import pytest
 from helpers import batch, golden, ledger, state
 from helpers.app import App
 from helpers.batch import Batch, Life
-from helpers.cli import OURS, Daemon, Database, Program, Yaml, generations, objects, write_config
+from helpers.cli import OURS, Daemon, Database, Program, Yaml, generations, objects, wait_until, write_config
 from helpers.rig import Rig
 from litestream.client import ReplicaClient
 from litestream.core.timestamps import parse_rfc3339
@@ -127,6 +127,32 @@ def test_restart_continues_the_generation(rig: Rig, app: App) -> None:
         assert restored_n(rig, ALICE) == n
     assert len(generations(rig.replica)) == 1
     assert_encrypted(rig.replica)
+
+
+@pytest.mark.parametrize("before", [{}, {"age": dict(keys([BOB], [BOB]))}], ids=["plain", "other key"])
+def test_new_key_begins_a_generation(rig: Rig, app: App, before: dict[str, Yaml]) -> None:
+    """Where the new configuration cannot read what is there, a new generation begins, all of it for the new key; what
+    is older stays as it was, and goes with retention.
+    """
+    app.create(rig.db)
+    rig.start(replica=before or {"type": "file"})
+    app.ledger(3)
+    rig.daemon.wait_until_ready()
+    assert rig.daemon.stop() == 0
+    old = {path: path.read_bytes() for path in objects(rig.replica)}
+    rig.start(replica={"age": dict(keys([ALICE], [ALICE]))})
+    n = app.ledger(3)
+    wait_until(lambda: len(generations(rig.replica)) == 2, rig.daemon.text)
+    assert rig.daemon.stop() == 0
+    new = set(objects(rig.replica)) - set(old)
+    assert {path: path.read_bytes() for path in old} == old
+    for path in new:
+        assert pyrage.decrypt(path.read_bytes(), [ALICE]).startswith(b"\x04\x22\x4d\x18")
+    assert restored_n(rig, ALICE) == n
+    rig.start(replica={"age": dict(keys([ALICE], [ALICE])), "retention": "1s", "retention-check-interval": "200ms"})
+    wait_until(lambda: not any(path.exists() for path in old), rig.daemon.text)
+    assert rig.daemon.stop() == 0
+    assert restored_n(rig, ALICE) == n
 
 
 @pytest.mark.parametrize(
