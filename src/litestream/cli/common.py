@@ -107,11 +107,14 @@ async def open_target(parsed: Parsed) -> AsyncIterator[Target]:
 
 
 def _url_target(url: str, config: Config | None) -> Target:
+    from litestream.cli import warn
     from litestream.client import open_client
-    from litestream.storage import store_type
+    from litestream.storage import VISIBLE, shows_secret, store_type
 
     if store_type(url) == "memory":
         raise ConfigError('unknown replica type in config: "memory"')
+    if shows_secret(url):
+        warn(f"the replica URL: {VISIBLE}")
     client = open_client(url) if config is None else config.replica_at(url).open()
     return Target(None, [(client.type, client)], config)
 
@@ -122,7 +125,14 @@ def _database_target(config: Config, path: str, wanted: str) -> Target:
     if not chosen:
         names = ", ".join(replica.label for replica in database.replicas) or "none"
         raise ConfigError(f'replica "{wanted}" not found for database {database.path}: the configuration has {names}')
-    return Target(database, [(replica.label, replica.open()) for replica in chosen], config)
+    replicas = []
+    for replica in chosen:
+        try:
+            replicas.append((replica.label, replica.open()))
+        except ConfigError as e:  # a package that this machine does not have
+            other = " (-replica chooses another one)" if len(chosen) > 1 else ""
+            raise ConfigError(f"replica {replica.label}: {e}{other}") from e
+    return Target(database, replicas, config)
 
 
 def find_database(config: Config, path: str) -> DatabaseConfig:

@@ -25,6 +25,7 @@ from litestream.config.paths import DestinationError, absolute_path, destination
 from litestream.config.rules import NO_REPLICA, Loc, problems_between
 from litestream.config.store_settings import Model, SettingError
 from litestream.errors import ConfigError
+from litestream.storage import VISIBLE, shows_secret
 
 DEFAULT_PATH = "/etc/litestream.yml"
 LOCAL_PATH = "litestream.yml"
@@ -105,8 +106,10 @@ def for_command_line(db_path: str, replica_urls: Sequence[str]) -> Config:
         replica = _replica_at(url, {}, f"replica URL {number}: ")
         taken = sum(other.type == replica.type for other in replicas)
         replicas.append(replica.model_copy(update={"name": f"{replica.type}-{taken + 1}" if taken else ""}))
+    secret = [str(number) for number, url in enumerate(replica_urls, 1) if shows_secret(url)]
+    warnings = (f"replica URL {', '.join(secret)}: {VISIBLE}",) if secret else ()
     try:
-        return Config(databases=(DatabaseConfig(path=db_path, replicas=tuple(replicas)),))
+        return Config(databases=(DatabaseConfig(path=db_path, replicas=tuple(replicas)),), warnings=warnings)
     except ValidationError as error:
         text = "; ".join(_message(detail) for detail in error.errors())
         # The places of a file are those of the command line.

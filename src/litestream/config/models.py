@@ -71,9 +71,7 @@ class ReplicaConfig(StoreSettings):
     """As given; `label` is never empty."""
     path: str = ""
     """Absolute directory of a file replica, also when a `url` gave it; else what names in the store begin with."""
-    url: Annotated[SecretStr | None, WithJsonSchema({"type": "string"})] = Field(
-        default=None, exclude=True, repr=False
-    )
+    url: Annotated[SecretStr | None, WithJsonSchema({"type": "string"})] = Field(default=None, exclude=True, repr=False)
     """As given, or None: it may hold secrets. `location` is for people."""
     sync_interval: Seconds = 1.0
     snapshot_interval: Seconds = 0.0

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from litestream.config import Config, DatabaseConfig, ReplicaConfig
+from litestream.config.paths import shown
 from litestream.config.rules import default_meta_path
 from litestream.core.durations import format_duration
 from litestream.daemon.child import Child
@@ -19,6 +20,7 @@ from litestream.daemon.measures import Measures
 from litestream.daemon.server import Entry, Server
 from litestream.daemon.watcher import Watcher
 from litestream.db.db import DB
+from litestream.errors import ConfigError
 from litestream.metrics import DEFAULT
 from litestream.replica import Replica
 
@@ -34,8 +36,9 @@ async def build(config: Config, logger: logging.Logger, *, addr: str = "", comma
     """A server for everything in the configuration, nothing of it opened yet. Runs on the current event loop.
 
     `command` is the application to run beside it. With `addr`, `/metrics` is served there. Raises `ConfigError` if
-    that address cannot be had.
+    that address cannot be had, a package for a replica is missing, or a replica could only be read.
     """
+    _check_age(config)
     watcher = Watcher()
     watcher.start()
     lane = ThreadPoolExecutor(LANE_THREADS, thread_name_prefix="litestream-db")
@@ -93,6 +96,15 @@ def _replica(db: DB, config: ReplicaConfig, meta_path: str) -> Replica:
         retention=config.retention,
         retention_check_interval=config.retention_check_interval,
     )
+
+
+def _check_age(config: Config) -> None:
+    """Raise `ConfigError` for a replica that could only be read: nothing would ever be stored in it."""
+    for database in config.databases:
+        for replica in database.replicas:
+            if replica.age is not None and not replica.age.recipients:
+                name = f"{shown(database.path)}({shown(replica.label)})"
+                raise ConfigError(f"{name}: age has identities only: set age.recipients, for whom to encrypt")
 
 
 def _budget(db: DB, config: ReplicaConfig, meta_path: str) -> Budget | None:

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from litestream.metrics import Metrics
     from litestream.storage.wrap import Budget, Limits
 
-__all__ = ["ObjectInfo", "Store", "backend_config", "file_url_path", "open_store", "split_scheme", "store_type"]
+__all__ = [
+    "ObjectInfo",
+    "Store",
+    "backend_config",
+    "file_url_path",
+    "open_store",
+    "shows_secret",
+    "split_scheme",
+    "store_type",
+]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -65,6 +74,24 @@ def _wrapped(store: Store, limits: Limits | None, metrics: Metrics | None, budge
     from litestream.storage.wrap import Limits, wrap
 
     return wrap(store, limits=limits or Limits(), metrics=metrics or DEFAULT, budget=budget)
+
+
+VISIBLE = "everybody on this machine sees the secret in it (ps): put it into a configuration file or the environment"
+"""What to say of a URL on a command line that `shows_secret`."""
+_SECRET_OPTIONS = frozenset(
+    {"password", "secret", "secretaccesskey", "sig", "token", "sastoken", "accountkey", "seed", "jwt"}
+)
+
+
+def shows_secret(url: str) -> bool:
+    """Whether a URL holds a password or the like, which whoever sees the URL knows then."""
+    scheme, _, rest = url.partition("://")
+    place, _, query = rest.partition("?")
+    login, at, _ = place.partition("/")[0].rpartition("@")
+    # NATS takes a token in the place of the user.
+    named = at and (":" in login or scheme.lower() == "nats")
+    options = {pair.partition("=")[0].lower().replace("-", "").replace("_", "") for pair in query.split("&")}
+    return bool(named) or not options.isdisjoint(_SECRET_OPTIONS)
 
 
 def store_type(url: str) -> str:
