@@ -394,7 +394,7 @@ def test_models_from_python() -> None:
     replica = ReplicaConfig(path="r", sync_interval=2)
     assert replica.path == f"{os.getcwd()}/r"
     assert ReplicaConfig.model_validate({"path": "/r", "sync-interval": "1m"}).sync_interval == 60
-    assert ReplicaConfig.model_validate(ReplicaConfig(url="file:///r").model_dump()).path == "/r"
+    assert ReplicaConfig.model_validate(ReplicaConfig.model_validate({"url": "file:///r"}).model_dump()).path == "/r"
     with pytest.raises(ValidationError):
         ReplicaConfig.model_validate({"path": "/r", "sync-intervall": 1})
     with pytest.raises(ValidationError):

@@ -18,7 +18,8 @@ from litestream.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / DOC_FILE).read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"```yaml\n(.*?)```", DOC, re.DOTALL)
+PAGES = DOC + (ROOT / "docs/replicas.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGES, re.DOTALL)
 REGENERATE = "run: uv run python -m litestream.config.schema"
 
 

@@ -111,9 +111,12 @@ def _budget(db: DB, config: ReplicaConfig, meta_path: str) -> Budget | None:
     """The count of this month's requests, beside the database; None where there is no cap."""
     if config.max_requests is None or config.max_requests.per_month is None:
         return None
+    from urllib.parse import quote
+
     from litestream.storage.budget import Budget
 
-    return Budget(os.path.join(meta_path, f"requests-{config.label}.json"), name=f"{db.path}({config.label})")
+    file = f"requests-{quote(config.label, safe='')}.json"  # a name may hold a slash
+    return Budget(os.path.join(meta_path, file), name=f"{db.path}({config.label})")
 
 
 _PLACE = {

@@ -58,7 +58,7 @@ BACKENDS = {
         Backend("gs", "gcs.GCSConfig", ("gcs",), "obstore"),
         Backend("abs", "azure.AzureConfig", (), "obstore"),
         Backend("sftp", "sftp.SFTPConfig", (), "asyncssh", "sftp"),
-        Backend("webdav", "webdav.WebDAVConfig", ("webdavs",), "opendal", "webdav"),
+        Backend("webdav", "webdav.WebDAVConfig", ("webdavs",), "h11"),
         Backend("nats", "nats.NATSConfig", (), "nats", "nats"),
         Backend("oss", "oss.OSSConfig", (), "opendal", "webdav"),
     )
