@@ -17,8 +17,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 from helpers.app import App  # noqa: E402
 from helpers.cli import Daemon, Program  # noqa: E402
+from helpers.destinations import destination  # noqa: E402
 from helpers.official import V03, V05, official  # noqa: E402
 from helpers.rig import Rig  # noqa: E402
+from helpers.servers.azurite import azurite  # noqa: E402
+from helpers.servers.seaweedfs import seaweedfs  # noqa: E402
+
+__all__ = ["azurite", "destination", "seaweedfs"]  # fixtures: servers once for all tests of a process
 
 
 @pytest.fixture
