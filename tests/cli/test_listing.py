@@ -154,7 +154,7 @@ def test_a_replica_of_the_official_05_is_named(tmp_path: Path, capsys: pytest.Ca
     [
         (["other.db"], "database not found in config: "),
         (["-replica", "fra", "app.db"], 'replica "fra" not found for database '),
-        (["s3://bucket/x"], 'replica type "s3" is not supported by this version'),
+        (["s4://bucket/x"], 'unknown replica type in config: "s4" (did you mean "s3"?)'),
         (["-replica", "near", "file:///x"], "the -replica flag needs a database path"),
         (["~somebody/x"], "~somebody/x: only"),
     ],

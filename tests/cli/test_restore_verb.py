@@ -197,7 +197,7 @@ def test_the_configuration_says_how_to_log_here_too(where: str, replica: Path, t
     ("url", "text"),
     [
         (
-            "s3://key:hush@bucket/app",
+            "s3://key@bucket/app",
             "an s3 URL takes no credentials: set access-key-id and secret-access-key, or the environment's",
         ),
         ("memory://app", 'unknown replica type in config: "memory"'),
