@@ -107,6 +107,32 @@ def test_month(tmp_path: Path) -> None:
     assert written(tmp_path) == {"month": "2026-12", "requests": 1}
 
 
+def test_blocks_end_at_the_cap(tmp_path: Path) -> None:
+    """What one process counted beyond the cap gives another one no room, and no process a block to use unasked."""
+    first, second = budget(tmp_path), budget(tmp_path)
+    first.add(1, 50)
+    second.add(60, 50)
+    assert first.take(49, 50)  # these were set aside before
+    assert not first.take(1, 50)
+    assert not second.take(1, 50)
+    assert written(tmp_path)["requests"] == 110
+
+
+def test_month_that_another_process_began(tmp_path: Path) -> None:
+    """Who asks at the last moment of a month, and gets to the file after somebody began the new one, counts there."""
+
+    class Turning(Now):
+        def __call__(self) -> float:
+            seconds, self.seconds = self.seconds, DECEMBER
+            return seconds
+
+    other = budget(tmp_path, Now(DECEMBER))
+    assert other.take(50)
+    other.close()
+    assert budget(tmp_path, Turning(DECEMBER - 0.001)).take(1)
+    assert written(tmp_path) == {"month": "2026-12", "requests": 50 + STEP}
+
+
 def test_not_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """At 80 % and at the cap there is a warning, once in a month each, and a metric tells all the time."""
     metrics, now = Metrics(), Now()
@@ -143,18 +169,18 @@ STEPS = st.lists(
 @given(steps=STEPS, limit=st.integers(0, 1500))
 def test_never_too_low(steps: list[tuple[str, int]], limit: int) -> None:
     """Two processes that are killed and started at any moment: after each step the file has at least what was used,
-    and at most one block more for each that was killed or still runs. The cap holds for what asked before.
+    and at most one block more for each that was killed or still runs. No more than the cap is ever given to who asked.
     """
     with tempfile.TemporaryDirectory() as name:
         path = Path(name)
         processes = [budget(path), budget(path)]
-        used, taken_at_most, kills = 0, 0, 0
+        used, taken, kills = 0, 0, 0
         for step, count in steps:
             match step:
                 case "take":
                     if processes[0].take(count, limit):
                         used += count
-                        taken_at_most = max(taken_at_most, used)
+                        taken += count
                 case "add":
                     processes[0].add(count, limit)
                     used += count
@@ -168,7 +194,7 @@ def test_never_too_low(steps: list[tuple[str, int]], limit: int) -> None:
             known = int(str(written(path)["requests"])) if (path / "count.json").exists() else 0
             assert used <= known <= used + STEP * (kills + len(processes))
             assert all(process.used >= 0 for process in processes)
-        assert not limit or taken_at_most <= limit
+        assert not limit or taken <= limit
         for process in processes:
             process.close()
         known = int(str(written(path)["requests"])) if (path / "count.json").exists() else 0
@@ -219,12 +245,29 @@ def test_unwritable_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     assert written(tmp_path)["requests"] == 301
 
 
-def test_stuck_lock(tmp_path: Path) -> None:
-    """Somebody who never lets go of the lock keeps nobody from counting."""
+def test_stuck_lock(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody who does not let go of the lock keeps nobody from working; what was counted meanwhile is not lost."""
+    count = budget(tmp_path)
     fd = os.open(tmp_path / "count.json.lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        assert budget(tmp_path).take(1)
+        assert count.take(STEP + 1)
     finally:
         os.close(fd)
+    assert "cannot count requests in" in caplog.text
+    assert not (tmp_path / "count.json").exists()
+    assert count.take(STEP)
+    assert written(tmp_path)["requests"] == 2 * STEP + 1
+    assert count.take(1)
+    count.close()
+    assert written(tmp_path)["requests"] == 2 * STEP + 2
+
+
+def test_unwritten_at_the_end(tmp_path: Path) -> None:
+    """What could not be written until now is written when the budget is closed, if that works then."""
+    (tmp_path / "count.json").mkdir()
+    count = budget(tmp_path)
+    assert count.take(STEP)
+    (tmp_path / "count.json").rmdir()
+    count.close()
     assert written(tmp_path)["requests"] == STEP

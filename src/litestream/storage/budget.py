@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -18,7 +19,9 @@ STEP = 100
 """Requests that are counted at once."""
 WARN = 0.8
 """Part of the cap from which on there is a warning."""
-_LOCK_SECONDS = 0.2
+_PATIENCE = 0.5
+"""Seconds that another process may take with the file, during which nothing else happens here; then memory serves."""
+_PATIENCE_AT_END = 5.0
 
 _logger = logging.getLogger("litestream.storage")
 
@@ -88,18 +91,18 @@ class Budget:
         return True
 
     def add(self, count: int, limit: int = 0) -> None:
-        """Count requests that were made already, whatever the cap."""
+        """Count requests that were made already, beyond the cap if need be."""
         self._turn_page()
         if count > self._left:
-            self._reserve(count, 0)
+            self._reserve(count, limit, made=True)
         self._left -= count
         self._tell(limit)
 
     def close(self) -> None:
         """Give back what was reserved and not used. The budget may be used again."""
         self._turn_page()
-        if self._left:
-            self._write(lambda total: -min(self._left, total))
+        if self._left or self._unwritten:
+            self._write(lambda total: -min(self._left, total), _PATIENCE_AT_END)
             self._left = 0
 
     def _turn_page(self) -> None:
@@ -109,16 +112,15 @@ class Budget:
             self._total = self._left = self._unwritten = 0
             self._warned.clear()
 
-    def _reserve(self, count: int, limit: int) -> bool:
-        """Have at least `count` requests left."""
+    def _reserve(self, count: int, limit: int, *, made: bool = False) -> bool:
+        """Have at least `count` requests left. Blocks end at the cap: what is in one is free to be used unasked."""
 
         def block(total: int) -> int | None:
             need = max(0, count - self._left)
-            if not limit:
-                return max(need, STEP)
-            if total - self._left + count > limit:
+            if limit and not made and total - self._left + count > limit:
                 return None
-            return min(max(need, STEP), limit - total)
+            room = limit - total if limit else STEP
+            return max(need, min(STEP, room))
 
         granted = self._write(block)
         if granted is None:
@@ -126,11 +128,11 @@ class Budget:
         self._left += granted
         return True
 
-    def _write(self, change: Callable[[int], int | None]) -> int | None:
+    def _write(self, change: Callable[[int], int | None], patience: float = _PATIENCE) -> int | None:
         """Change the number in the file by what `change` says of it; None leaves it."""
         try:
             make_dirs(os.path.dirname(self.path))
-            with _locked(f"{self.path}.lock"):
+            with _locked(f"{self.path}.lock", patience):
                 self._turn_page()  # another process may have begun the new month while we waited
                 self._total = self._read() + self._unwritten
                 amount = change(self._total)
@@ -184,18 +186,18 @@ class Budget:
 
 
 @contextmanager
-def _locked(path: str) -> Iterator[None]:
-    """Keep other processes out, for the moment of a write. One that will not let go does not keep us."""
+def _locked(path: str, patience: float) -> Iterator[None]:
+    """Keep other processes out. `OSError` if one does not let go in time."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        give_up = time.monotonic() + _LOCK_SECONDS
+        give_up = time.monotonic() + patience
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() > give_up:
-                    break
+                    raise BlockingIOError(errno.EAGAIN, "another process does not let go of it") from None
                 time.sleep(0.005)
             except OSError:
                 break  # no locks on this file system
