@@ -33,7 +33,8 @@ class Destination:
     secrets: tuple[str, ...] = ()
 
 
-def _s3(server: S3Server) -> Destination:
+def place_in_s3(server: S3Server) -> Destination:
+    """A bucket of its own on some S3 server."""
     bucket = server.new_bucket()
     keys = {"access-key-id": server.key, "secret-access-key": server.secret}
     place = {"bucket": bucket, "path": "backups/app", "endpoint": server.endpoint, "region": "us-east-1"}
@@ -55,7 +56,7 @@ def _azurite(server: Azurite) -> Destination:
 
 
 _KINDS: dict[str, tuple[str, Callable[..., Destination]]] = {
-    "seaweedfs": ("seaweedfs", _s3),
+    "seaweedfs": ("seaweedfs", place_in_s3),
     "azurite": ("azurite", _azurite),
 }
 """Parameter to the server's fixture and what makes a place on it."""

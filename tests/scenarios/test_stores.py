@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +14,11 @@ import pytest
 from helpers import ledger, state
 from helpers.app import App
 from helpers.cli import OURS, Database, Program, wait_until, write_config
-from helpers.destinations import DESTINATIONS, Destination
+from helpers.destinations import DESTINATIONS, Destination, place_in_s3
+from helpers.httpcount import RequestLog
 from helpers.rig import Rig
+from helpers.servers.base import free_port
+from helpers.servers.s3 import S3Server
 
 pytestmark = pytest.mark.timeout(180)
 KILLS = 3
@@ -142,3 +147,33 @@ def test_we_restore_official(
     generations = OURS.run("generations", "-config", config, rig.db)
     assert generations.code == 0
     assert len(generations.out.splitlines()) == 3, generations.text
+
+
+@pytest.mark.xdist_group("seaweedfs")
+def test_requests_are_counted_one_by_one(rig: Rig, app: App, seaweedfs: S3Server) -> None:
+    """At rest nothing is asked of the store, and each sparse commit is one PUT and nothing else; metrics agree."""
+    with RequestLog(seaweedfs.port) as log:
+        entry = place_in_s3(seaweedfs).entry | {"endpoint": f"http://127.0.0.1:{log.port}"}
+        app.create(rig.db)
+        port = free_port()
+        daemon = rig.start(replica=entry, top={"addr": f"127.0.0.1:{port}"})
+        _restorable(rig, daemon.config, 0)
+        time.sleep(1.5)  # what a start does in the background is over
+        puts_before = sum(method == "PUT" for method, _ in log.requests)
+        log.requests.clear()
+        time.sleep(8)
+        assert log.requests == []
+        for n in range(1, 11):
+            app.ledger()
+            wait_until(lambda n=n: len(log.requests) >= n, "a request")  # type: ignore[misc]  # n is an int
+            time.sleep(0.3)
+        assert [method for method, _ in log.requests] == ["PUT"] * 10
+        assert len({path for _, path in log.requests}) == 10
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            told = answer.read().decode()
+        counted = re.search(
+            r'^litestream_replica_operation_total\{replica_type="s3",operation="PUT"\} (\d+)', told, re.MULTILINE
+        )
+        assert counted is not None
+        assert int(counted[1]) == puts_before + 10
+        assert daemon.stop() == 0
