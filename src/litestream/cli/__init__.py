@@ -13,9 +13,11 @@ from litestream.cli.flags import FlagSet, HelpRequestedError, Parsed, closest
 from litestream.errors import ConfigError, LitestreamError
 
 VERBS = {
+    "check": "prove that a replica can be written and read, before it is needed",
     "databases": "list databases of the configuration",
     "demo": "see it work: a small database, replicated, killed, restored and compared",
     "generations": "list available generations of a database",
+    "prune": "delete what is older than the retention, for a replicator that must not",
     "replicate": "replicate databases continuously",
     "restore": "restore a database from a replica",
     "snapshots": "list available snapshots of a database",

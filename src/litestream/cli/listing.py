@@ -31,7 +31,7 @@ def collect(parsed: Parsed, rows_of: Callable[[DatabaseConfig | None, str, Overv
             tell_warnings(target.config)
             for name, client in target.replicas:
                 try:
-                    rows += rows_of(target.database, name, await _overview(client))
+                    rows += rows_of(target.database, name, await read_overview(client))
                 except LitestreamError as e:
                     code = fail(f"replica {name}: {e}")
         return rows, code
@@ -39,7 +39,8 @@ def collect(parsed: Parsed, rows_of: Callable[[DatabaseConfig | None, str, Overv
     return run_to_end(read())
 
 
-async def _overview(client: ReplicaClient) -> Overview:
+async def read_overview(client: ReplicaClient) -> Overview:
+    """What is in a replica. `LTXReplicaError` where that is nothing but files of the official 0.5."""
     overview = await client.overview()
     if overview.has_ltx and not overview:
         raise LTXReplicaError(

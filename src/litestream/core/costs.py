@@ -1,0 +1,115 @@
+"""How many requests replicating makes in a month, and what they cost. An estimate, from intervals alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+MONTH = 30 * 86400.0
+"""Seconds."""
+MINUTE = 60.0
+_PAGE = 1000
+"""Objects in a page of a listing, and in one request that deletes."""
+_LOOKS = 3
+"""Listings beside that of the generations: for files of other formats."""
+_STARTS = 4
+"""Listings, and about as many gets, after one start of the replicator."""
+_SHORTEST = 0.01
+"""Seconds; no upload takes less, whatever the interval."""
+_NEVER = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """USD for 1,000 requests, and for a GB that is stored for a month. Deletes are free everywhere."""
+
+    where: str
+    put: float
+    list: float
+    get: float
+    storage: float
+
+
+AS_OF = "2025"
+"""List prices without taxes, free allowances and traffic; look at the provider's own page before deciding by them."""
+PRICES = {
+    "s3": Prices("AWS S3 Standard, us-east-1", 0.005, 0.005, 0.0004, 0.023),
+    "r2": Prices("Cloudflare R2", 0.0045, 0.0045, 0.00036, 0.015),
+    "b2": Prices("Backblaze B2", 0.0, 0.004, 0.0004, 0.006),
+    "gs": Prices("Google Cloud Storage Standard, us-central1", 0.005, 0.005, 0.0004, 0.020),
+    "abs": Prices("Azure Blob Storage Hot, by Microsoft's sample prices", 0.0055, 0.0055, 0.00044, 0.0208),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """A replica's settings in seconds; 0 switches the last three off, as in the configuration."""
+
+    sync: float
+    snapshot: float
+    retention: float
+    retention_check: float
+
+    @property
+    def checks(self) -> float:
+        """Seconds between two looks at what may be deleted."""
+        if self.retention <= 0 or self.retention_check <= 0:
+            return _NEVER
+        return min(self.retention, self.retention_check)
+
+    @property
+    def snapshots(self) -> float:
+        """Seconds between two snapshots: retention takes one where there is none that is young."""
+        by_retention = self.retention if self.checks < _NEVER else _NEVER
+        return min(self.snapshot if self.snapshot > 0 else _NEVER, by_retention)
+
+    @property
+    def snapshots_kept(self) -> int:
+        """Snapshots in the replica at the end of a month."""
+        kept_for = min(MONTH, self.retention) if self.checks < _NEVER else MONTH
+        return 1 + math.floor(kept_for / self.snapshots)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Requests of a month."""
+
+    put: int
+    list: int
+    get: int
+    delete: int
+
+    @property
+    def total(self) -> int:
+        return self.put + self.list + self.get + self.delete
+
+    def cost(self, prices: Prices) -> float:
+        """USD, without storage."""
+        return (self.put * prices.put + self.list * prices.list + self.get * prices.get) / 1000
+
+
+def usage(intervals: Intervals, change: float, *, snapshot_requests: int = 1) -> Usage:
+    """Requests of a month in which the database changes every `change` seconds.
+
+    `snapshot_requests` is how many a snapshot is: more than one for a large database.
+    """
+    every = max(change, intervals.sync, _SHORTEST)
+    segments = math.ceil(MONTH / every)
+    snapshots = max(1, math.floor(MONTH / intervals.snapshots))
+    looks = deletes = 0
+    if intervals.checks < _NEVER:
+        held = min(segments, math.ceil((intervals.retention + intervals.checks) / every)) + intervals.snapshots_kept
+        looks = math.floor(MONTH / intervals.checks) * (_LOOKS + math.ceil(held / _PAGE))
+        deletes = min(math.floor(MONTH / intervals.checks), snapshots) + math.ceil((segments + snapshots) / _PAGE)
+    return Usage(segments + snapshots * snapshot_requests, looks + _STARTS, _STARTS, deletes)
+
+
+def prices_of(kind: str, endpoint: str = "") -> Prices | None:
+    """Prices of a type of store at an endpoint (empty: the provider's own); None where none are known."""
+    if kind != "s3" or not endpoint:
+        return PRICES.get(kind)
+    host = endpoint.partition("://")[2].partition("/")[0].partition(":")[0]
+    for suffix, name in ((".r2.cloudflarestorage.com", "r2"), (".backblazeb2.com", "b2"), (".amazonaws.com", "s3")):
+        if host.endswith(suffix):
+            return PRICES[name]
+    return None
