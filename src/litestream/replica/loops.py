@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from litestream.replica.replica import Replica
 
 
+_LONGEST_WANTED = 60.0
+"""Seconds for which a service that wants to be left alone is; then it is asked again, and the error told again."""
+
+
 class Monitor:
     """Uploads what the database copies: the first change after a quiet time at once, then once per sync interval.
 
@@ -75,7 +79,7 @@ class Monitor:
         except Exception as error:
             self.error = error
             self._errors.failed(error)
-            wanted = error.retry_after if isinstance(error, StorageError) else 0.0
+            wanted = min(error.retry_after, _LONGEST_WANTED) if isinstance(error, StorageError) else 0.0
             self.retry_at = time.monotonic() + max(self._backoff.next(), wanted)
             self._changed.set()
         else:

@@ -21,8 +21,9 @@ LONGEST = 2.0
 """Seconds of any wait, at most; callers have a slower pace of their own for what lasts."""
 PATIENCE = 30.0
 """Seconds, wanted by the service, that are waited for here; more is the caller's business."""
-OVERLAP = 4096
-"""Bytes read again when a get goes on, to see that it is still the same object."""
+OVERLAP = 256
+"""Bytes read again when a get goes on, to see that it is still the same object. So few that even a small object that is
+always cut in the middle makes progress; readers check the whole of what they got by its hash."""
 
 _logger = logging.getLogger("litestream.storage")
 
@@ -36,7 +37,7 @@ class Retrying(Wrapper):
 
     * `list`, `delete`, and `put` of bytes are done again whole. A create-only put whose first answer was lost meets its
       own object, which every store takes for success by its content.
-    * `get` goes on where it broke off. It reads the last 4 KiB again: if they are others, the object was replaced
+    * `get` goes on where it broke off. It reads the last 256 bytes again: if they are others, the object was replaced
       meanwhile and the get fails (code Changed). Each progress begins the count anew.
     * `put` of a stream is not repeated: its bytes are gone.
 
