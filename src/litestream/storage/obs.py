@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
-from litestream.storage.keys import MAX_CREATE, check_key, check_prefix, is_key
+from litestream.storage.keys import MAX_CREATE, MAX_KEY, check_key, check_prefix, is_key
 from litestream.storage.obs_errors import Failure, Words, explain, read_failure
 from litestream.storage.obs_upload import upload_parts
 from litestream.storage.progress import progress
@@ -23,7 +23,7 @@ from litestream.storage.protocol import ObjectInfo
 from litestream.storage.requests import PART
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import GetResult, ObjectMeta, PutResult
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 PART_SIZE = PART
@@ -66,6 +66,7 @@ class ObstoreStore(ABC):
         self._attributes = dict(attributes or {})
         self._opening = asyncio.Lock()
         self._stores: tuple[ObjectStore, ObjectStore] | None = None
+        self._ending: set[asyncio.Future[PutResult]] = set()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._url!r})"
@@ -98,6 +99,16 @@ class ObstoreStore(ABC):
     async def close(self) -> None:
         """Connections go when obstore's stores are collected."""
         self._stores = None
+        for upload in list(self._ending):
+            upload.cancel()
+
+    def _name(self, key: str) -> str:
+        """The object's name in the bucket. `StorageError` for a key that is none, or too long below the root."""
+        name = self._root + check_key(key)
+        if len(name.encode()) > MAX_KEY:
+            message = f"{self._url}: invalid object key {key!a}: longer than {MAX_KEY} bytes with the replica's path"
+            raise StorageError(message, key=key, permanent=True)
+        return name
 
     @contextmanager
     def _errors(self, doing: str, key: str) -> Iterator[None]:
@@ -136,36 +147,48 @@ class ObstoreStore(ABC):
         return ObjectInfo(meta["path"][len(self._root) :], meta["size"], meta["last_modified"].timestamp())
 
     async def get(self, key: str, *, start: int = 0) -> AsyncGenerator[bytes, None]:
-        import obstore
-
-        check_key(key)
+        self._name(key)
         if start < 0:
             raise StorageError(f"{self._url}: cannot read {key} from {start}", key=key, permanent=True)
-        store = await self._store()
-        try:
-            found = await obstore.get_async(
-                store, self._root + key, options={"range": {"offset": start}} if start else {}
-            )
-        except Exception as error:
-            failure = read_failure(error)
-            if failure.status == 416 and await self._size(key) == start:
-                return
-            if failure.status == 416:
-                message = f"{self._url}: {key} has no byte {start}: it is not the object that was expected"
-                raise StorageError(message, key=key, permanent=True, code="InvalidRange") from None
-            raise self._explain(failure, "get", key) from None
+        found, skip = await self._found(key, start)
+        if found is None:
+            return
         left = found.meta["size"] - start
-        stream = aiter(found.stream(min_chunk_size=_CHUNK))
+        # What is gathered for a chunk is lost if the connection is: of small objects each piece counts.
+        stream = aiter(found.stream(min_chunk_size=_CHUNK if left > _CHUNK else 1))
         while True:
             with self._errors("get", key):
                 chunk = await anext(stream, None)
             if chunk is None:
                 break
-            left -= len(chunk)
-            yield bytes(chunk)
+            data = bytes(chunk)
+            if skip:
+                data, skip = data[skip:], max(0, skip - len(data))
+            left -= len(data)
+            if data:
+                yield data
         if left:
             message = f"{self._url}: {key} broke off {left} bytes before its end"
             raise StorageError(message, key=key, code="Connection")
+
+    async def _found(self, key: str, start: int) -> tuple[GetResult | None, int]:
+        """The answer to a get, None if nothing is there from `start` on; and how many of its bytes are not wanted."""
+        import obstore
+
+        store, name = await self._store(), self._root + key
+        try:
+            return await obstore.get_async(store, name, options={"range": {"offset": start}} if start else {}), 0
+        except Exception as error:
+            failure = read_failure(error)
+        if "non-partial response" in failure.text:  # a service that does not know ranges
+            with self._errors("get", key):
+                return await obstore.get_async(store, name), start
+        if failure.status != 416:
+            raise self._explain(failure, "get", key)
+        if await self._size(key) == start:
+            return None, 0
+        message = f"{self._url}: {key} has no byte {start}: it is not the object that was expected"
+        raise StorageError(message, key=key, permanent=True, code="InvalidRange")
 
     async def _size(self, key: str) -> int:
         import obstore
@@ -174,7 +197,7 @@ class ObstoreStore(ABC):
             return (await obstore.head_async(await self._store(), self._root + key))["size"]
 
     async def put(self, key: str, body: bytes | AsyncIterator[bytes], *, create_only: bool = False) -> ObjectInfo:
-        check_key(key)
+        self._name(key)
         limit = MAX_CREATE if create_only else self._part_size
         if isinstance(body, bytes):
             if len(body) <= limit:
@@ -233,6 +256,7 @@ class ObstoreStore(ABC):
             concurrency=self._concurrency,
             attributes=self._attributes,
             errors=lambda: self._errors("put", key),
+            ending=self._ending,
         )
         return _stored(key, size)
 
@@ -286,7 +310,7 @@ class ObstoreStore(ABC):
         return info
 
     async def delete(self, keys: Sequence[str]) -> None:
-        paths = [self._root + check_key(key) for key in keys]
+        paths = [self._name(key) for key in keys]
         for at in range(0, len(paths), _BATCH):
             await self._delete(paths[at : at + _BATCH])
 

@@ -186,7 +186,8 @@ def _judge(failure: Failure, doing: str) -> tuple[str, bool]:
         return code or "AccessDenied", True
     if status:
         return code or f"HTTP{status}", True
-    return code or "Unknown", code == "TLS"
+    # Without a status: a fault of the transport, or one key of a bulk delete.
+    return code or "Unknown", code not in {"", "Connection", "Timeout"}
 
 
 def _one_line(text: str) -> str:

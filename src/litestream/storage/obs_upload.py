@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 ABORT = 0.8
-"""Seconds that an abandoned upload may take to tell the service so; then it is dropped."""
+"""Seconds for which a caller waits while an abandoned upload tells the service so; then that goes on alone."""
+_END = 30.0
+"""Seconds after which it is dropped."""
 
 _Chunk = bytes | bytearray
 
@@ -34,10 +36,11 @@ async def upload_parts(
     concurrency: int,
     attributes: dict[str, str],
     errors: Callable[[], AbstractContextManager[None]],
+    ending: set[asyncio.Future[PutResult]],
 ) -> None:
     """Upload `body`, whole or not at all. Its exceptions come out as they are, obstore's through `errors`.
 
-    If it fails or is cancelled the upload is aborted, for at most `ABORT` seconds.
+    If it fails or is cancelled the upload is aborted; what takes longer than `ABORT` seconds is left in `ending`.
     """
     import obstore
 
@@ -54,6 +57,7 @@ async def upload_parts(
         )
     )
     upload.add_done_callback(lambda _: _make_room(queue))
+    whole = False
     try:
         async for chunk in body:
             await queue.put(chunk)
@@ -61,10 +65,17 @@ async def upload_parts(
                 break
         else:
             await queue.put(None)
+            whole = True
         with errors():
             await asyncio.shield(upload)
     except BaseException:
-        await _abandon(queue, upload)
+        if not whole:
+            _make_room(queue)
+            queue.put_nowait(_AbandonedError())
+        try:
+            await asyncio.wait({upload}, timeout=ABORT)
+        finally:
+            _let_go(upload, ending, seconds=0.0 if whole else _END)
         raise
 
 
@@ -81,11 +92,15 @@ def _make_room(queue: asyncio.Queue[_Chunk | _AbandonedError | None]) -> None:
         queue.get_nowait()
 
 
-async def _abandon(queue: asyncio.Queue[_Chunk | _AbandonedError | None], upload: asyncio.Future[PutResult]) -> None:
-    _make_room(queue)
-    queue.put_nowait(_AbandonedError())
-    try:
-        await asyncio.wait({upload}, timeout=ABORT)
-    finally:
-        upload.cancel()
-        upload.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else asks for it
+def _let_go(upload: asyncio.Future[PutResult], ending: set[asyncio.Future[PutResult]], seconds: float) -> None:
+    """Nobody waits for the upload any more. One that has its whole body is dropped: it would make an object."""
+    ending.add(upload)
+    timer = upload.get_loop().call_later(seconds, upload.cancel)
+
+    def ended(done: asyncio.Future[PutResult]) -> None:
+        timer.cancel()
+        ending.discard(done)
+        if not done.cancelled():
+            done.exception()
+
+    upload.add_done_callback(ended)

@@ -109,15 +109,16 @@ class BucketRequests:
 
     async def uploads(self, prefix: str) -> list[PendingUpload]:
         """Pending multipart uploads of objects whose names begin with `prefix`; at most 1,000. Raises `AnswerError`."""
-        answer = await self._ask("GET", "", {"uploads": "", "prefix": prefix, "encoding-type": "url"})
-        root = parse_xml(answer.body)
-        encoded = text_of(root, "EncodingType") == "url"
-        found = []
-        for entry in elements(root, "Upload"):
-            name = next((element.text or "" for element in elements(entry, "Key")), "")
-            started = datetime.fromisoformat(text_of(entry, "Initiated")).timestamp()
-            found.append(PendingUpload(_decoded(name) if encoded else name, text_of(entry, "UploadId"), started))
-        return found
+        # Without an encoding: some servers say that they encode the names of uploads, and do not.
+        root = parse_xml((await self._ask("GET", "", {"uploads": "", "prefix": prefix})).body)
+        return [
+            PendingUpload(
+                next((element.text or "" for element in elements(entry, "Key")), ""),
+                text_of(entry, "UploadId"),
+                datetime.fromisoformat(text_of(entry, "Initiated")).timestamp(),
+            )
+            for entry in elements(root, "Upload")
+        ]
 
     async def abort(self, upload: PendingUpload) -> None:
         """Abort an upload and free what it holds. Raises `AnswerError`."""

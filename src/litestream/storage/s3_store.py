@@ -7,9 +7,9 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from litestream.errors import StorageError, StoreConfigError
 from litestream.storage import aws, s3_hosts
@@ -28,6 +28,8 @@ ABANDONED = 24 * 3600.0
 """Seconds after which a pending upload below our prefix is nobody's any more."""
 LOOKUP = "https://s3.amazonaws.com"
 """Where the region of a bucket is asked for."""
+_SETTLED = 2.0
+"""Seconds after which the parts of a broken upload have arrived, if ever."""
 _REFUSED = {"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "TokenRefreshRequired"}
 """Codes after which the credentials are fetched anew."""
 
@@ -62,7 +64,9 @@ class S3Store(ObstoreStore):
         self._ca = _authorities()
         self._source = _source(config, self._region)
         self._placed: _Place | None = None
-        self._cleaning: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._begun = self._uploading = 0
+        self._cleaned = False
 
     def requests(self, operation: str, *, objects: int = 0, size: int = 0) -> int:
         """How many requests an operation is (see `litestream.storage.requests`)."""
@@ -177,11 +181,41 @@ class S3Store(ObstoreStore):
         return BucketRequests(place.url, place.region, self._source, self._context())
 
     async def _put_parts(self, key: str, head: bytearray, rest: AsyncIterator[bytes]) -> ObjectInfo:
-        info = await super()._put_parts(key, head, rest)
-        if self._cleaning is None:
+        self._begun += 1
+        self._uploading += 1
+        try:
+            info = await super()._put_parts(key, head, rest)
+        except BaseException:
+            self._later(self._abort_again(self._root + key))
+            raise
+        finally:
+            self._uploading -= 1
+        if not self._cleaned:
             # Whoever sends no large objects has left no uploads behind, and pays for no request.
-            self._cleaning = asyncio.create_task(self._clean_quietly())
+            self._cleaned = True
+            self._later(self._clean_quietly())
         return info
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it in the background, until the store is closed."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _abort_again(self, name: str) -> None:
+        """An abort misses parts that arrive after it, and S3 keeps those, and their price. So look once more."""
+        await asyncio.sleep(_SETTLED)
+        begun = self._begun
+        if self._uploading:
+            return  # perhaps the same object again: what is left is removed with the abandoned ones
+        try:
+            requests = await self._requests()
+            left = [upload for upload in await requests.uploads(name) if upload.name == name]
+            if self._begun == begun:
+                for upload in left:
+                    await requests.abort(upload)
+        except (AnswerError, StorageError, ValueError) as error:
+            _logger.debug("%s: an upload is not removed: %s", self._url, type(error).__name__)
 
     async def clean_up(self, older_than: float = ABANDONED) -> int:
         """Abort multipart uploads of ours that began more than `older_than` seconds ago; how many there were.
@@ -209,9 +243,10 @@ class S3Store(ObstoreStore):
             _logger.debug("abandoned uploads are not removed: %s", error)
 
     async def close(self) -> None:
-        if self._cleaning is not None and not self._cleaning.done():
-            self._cleaning.cancel()
-            await asyncio.wait({self._cleaning})
+        for task in list(self._background):
+            task.cancel()
+        if self._background:
+            await asyncio.wait(self._background)
         await super().close()
 
 

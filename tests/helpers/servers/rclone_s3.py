@@ -19,8 +19,7 @@ def start(folder: Path) -> tuple[Server, S3Server]:
     data = folder / "data"
     data.mkdir(parents=True)
     command = [program("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}"]
-    # Otherwise it would believe for five minutes what it saw first.
-    command += ["--dir-cache-time", "0s", str(data)]
+    command.append(str(data))
     env = {"XDG_CACHE_HOME": str(folder / "cache"), "RCLONE_CONFIG": "/dev/null"}
     server = Server(command, folder, env)
     server.wait_until(listening(port))

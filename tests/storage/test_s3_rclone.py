@@ -1,0 +1,90 @@
+"""S3 on `rclone serve s3`, which ignores conditions: replicas must work, and safety does not rest on them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from helpers.contract import keys, read
+from helpers.s3suite import S3Suite
+from helpers.servers.rclone_s3 import rclone_s3
+from helpers.servers.s3 import S3Server
+from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
+from litestream.storage.protocol import Store
+from litestream.storage.s3 import S3Config
+
+__all__ = ["rclone_s3"]
+pytestmark = pytest.mark.xdist_group("rclone_s3")
+
+
+class TestRclone(S3Suite):
+    """With `conditional: false`: a create-only put looks first."""
+
+    @pytest.fixture
+    async def store(self, rclone_s3: S3Server) -> AsyncIterator[Store]:
+        """One bucket per test."""
+        settings = rclone_s3.settings(rclone_s3.new_bucket(), path="p", conditional=False)
+        store = S3Config.from_settings(settings).open()
+        assert not store.conditional
+        yield store
+        await store.close()
+
+    async def test_key_prefix_is_no_object(self, store: Store) -> None:
+        """What is only the beginning of keys is no object; this server calls its deletion an error of its own."""
+        await store.put("a/b", b"x")
+        with pytest.raises(ObjectNotFoundError):
+            await read(store, "a")
+        with pytest.raises(StorageError, match="InternalError") as caught:
+            await store.delete(["a"])
+        assert not caught.value.permanent
+        assert await keys(store) == ["a/b"]
+
+    async def test_many(self, store: Store) -> None:
+        """As everywhere, but of many puts at once that would make a directory this server fails some: make it first."""
+        await store.put("generations/00000000000000aa/wal/first", b"")
+        await store.delete(["generations/00000000000000aa/wal/first"])
+        await super().test_many(store)
+
+    async def test_delete(self, store: Store) -> None:
+        """Deleted objects are gone, absent ones are no error. (Below a key that is an object, this server errs.)"""
+        await store.put("a/b", b"x")
+        await store.put("c", b"y")
+        await store.delete(["a/b", "absent", "a/none/here"])
+        assert await keys(store) == ["c"]
+        await store.delete([])
+        await store.delete(["a/b"])
+        await store.put("a/b", b"again")
+        assert await read(store, "a/b") == b"again"
+
+    async def test_long_and_odd_keys(self, store: Store) -> None:
+        """As everywhere, but 1,024 bytes are counted with the path."""
+        names = [
+            "/".join(["k" * 127] * 8)[:1022],
+            "a b/%2e%2e/c",
+            "..a/b..",
+            "'\"\\*?[x]",
+            "日本/é",
+            ".hidden",
+            "a.tmp",
+        ]
+        for name in names:
+            await store.put(name, name.encode())
+        assert await keys(store) == sorted(names)
+        for name in names:
+            assert await read(store, name) == name.encode()
+
+
+async def test_conditions_that_are_ignored(rclone_s3: S3Server) -> None:
+    """A service that ignores the condition overwrites: why `conditional: false` must be set for it."""
+    bucket = rclone_s3.new_bucket()
+    trusting = S3Config.from_settings(rclone_s3.settings(bucket)).open()
+    assert trusting.conditional
+    await trusting.put("a", b"first", create_only=True)
+    await trusting.put("a", b"second", create_only=True)
+    assert await read(trusting, "a") == b"second"
+    looking = S3Config.from_settings(rclone_s3.settings(bucket, conditional=False)).open()
+    with pytest.raises(ObjectExistsError):
+        await looking.put("a", b"third", create_only=True)
+    assert await read(looking, "a") == b"second"
+    assert await keys(looking) == ["a"]
