@@ -8,6 +8,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import NoReturn
 
 
 def main() -> None:
@@ -17,7 +18,24 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(1)
     if run is not None:
-        sys.exit(run(sys.argv[1:]))
+        _end(run(sys.argv[1:]))
+
+
+def _end(code: int) -> NoReturn:
+    """Exit with a status.
+
+    obstore has threads of its own that cannot be stopped, and one that wants the interpreter while it is being taken
+    apart aborts the process: the status of a command that has done everything would be that of a crash
+    (github.com/PyO3/pyo3-async-runtimes/issues/40). So everything is ended as usual, except the interpreter itself.
+    """
+    if "obstore" in sys.modules:
+        import atexit
+        import threading
+
+        threading._shutdown()  # type: ignore[attr-defined]  # these two are what the interpreter itself calls first
+        atexit._run_exitfuncs()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _prepared() -> Callable[[Sequence[str]], int] | None:

@@ -15,15 +15,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from helpers.cli import LITESTREAM, OURS, Daemon, Database, environment, write_config
 from helpers.servers.azurite import Azurite, azurite
+from helpers.servers.dav import PASSWORD, USER, DAVServer
+from helpers.servers.rclone_webdav import rclone_webdav
 from helpers.servers.s3 import S3Server
 from helpers.servers.seaweedfs import seaweedfs
 
-__all__ = ["azurite", "seaweedfs"]
+__all__ = ["azurite", "rclone_webdav", "seaweedfs"]
 
 VERBS = ("generations", "snapshots", "wal")
 
@@ -41,7 +44,9 @@ class Place:
     line: str
     """How the log of `replicate` names it, without name, type and interval."""
     top: dict[str, Any] = field(default_factory=dict)
-    """The credentials as defaults of a file, where a URL can take them from there."""
+    """The credentials as defaults of a file."""
+    bare_url: str = ""
+    """The URL without credentials, where `url` has them because the service has no variables for them."""
 
     @property
     def type(self) -> str:
@@ -75,7 +80,24 @@ def _abs(server: Azurite) -> Place:
     )
 
 
-SERVERS: dict[str, Callable[[Any], Place]] = {"seaweedfs": _s3, "azurite": _abs}
+def _webdav(server: DAVServer) -> Place:
+    folder = server.new_place()
+    host, name = f"127.0.0.1:{server.port}", quote(folder.name)
+    return Place(
+        {
+            "type": "webdav", "webdav-url": f"http://{host}/{name}", "path": "deep/app", "webdav-username": USER,
+            "webdav-password": PASSWORD,
+        },
+        f"webdav://{USER}:{quote(PASSWORD, safe='')}@{host}/{name}/deep/app",
+        {},
+        (PASSWORD, quote(PASSWORD, safe="")),
+        f"path=webdav://{host}/{name}/deep/app",
+        {"webdav-username": USER, "webdav-password": PASSWORD},
+        f"webdav://{host}/{name}/deep/app",
+    )  # fmt: skip
+
+
+SERVERS: dict[str, Callable[[Any], Place]] = {"seaweedfs": _s3, "azurite": _abs, "rclone_webdav": _webdav}
 
 
 @pytest.fixture(params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SERVERS])
@@ -147,10 +169,10 @@ def test_a_url_takes_defaults_from_a_file_that_is_named(
     replicate(write_config(tmp_path / "c.yml", [Database(app, [place.replica])]), daemons, app)
     (tmp_path / "keys.yml").write_text(json.dumps(place.top))
     out = tmp_path / "out.db"
-    done = OURS.run("restore", "-config", tmp_path / "keys.yml", "-o", out, place.url)
+    done = OURS.run("restore", "-config", tmp_path / "keys.yml", "-o", out, place.bare_url or place.url)
     assert done.code == 0, done.text
     assert count(out) == 7
-    listed = OURS.run("snapshots", "-config", tmp_path / "keys.yml", place.url)
+    listed = OURS.run("snapshots", "-config", tmp_path / "keys.yml", place.bare_url or place.url)
     assert listed.code == 0
     assert len(listed.out.splitlines()) == 2
 
@@ -188,13 +210,14 @@ def restored(place: Place, out: Path) -> Any:  # noqa: ANN401 - what OURS.run gi
 
 def test_wrong_credentials_show_nothing(place: Place, tmp_path: Path) -> None:
     """A listing that is refused is one line on stderr and exit code 1, and the secret that was tried is not in it."""
-    wrong = {name: value[:-4] + "AAA=" for name, value in place.environ.items()}
+    env = {name: value[:-4] + "AAA=" for name, value in place.environ.items()}
+    url = place.url.replace("@", "AAA@", 1) if place.bare_url else place.url
     for verb in VERBS:
-        done = OURS.run(verb, place.url, env=wrong)
+        done = OURS.run(verb, url, env=env)
         assert (done.code, done.out.count("\n")) == (1, 1)
-        assert re.fullmatch(rf"Error: replica {place.type}: [^\n]+\n", done.err), done.err
-        assert not [value for value in wrong.values() if value in done.text]
-    done = OURS.run("restore", "-if-replica-exists", "-o", tmp_path / "o.db", place.url, env=wrong)
+        assert re.fullmatch(rf"(Warning: [^\n]+\n)?Error: replica {place.type}: [^\n]+\n", done.err), done.err
+        assert not [value for value in (*env.values(), *place.secrets) if value in done.text]
+    done = OURS.run("restore", "-if-replica-exists", "-o", tmp_path / "o.db", url, env=env)
     assert done.code == 1, "a replica that cannot be read is not one without backups"
     assert not (tmp_path / "o.db").exists()
 
@@ -205,7 +228,7 @@ def test_an_empty_place(place: Place, tmp_path: Path) -> None:
         done = OURS.run(verb, "-json", place.url, env=place.environ)
         assert (done.code, json.loads(done.out)) == (0, []), done.text
     done = restored(place, tmp_path / "o.db")
-    assert (done.code, done.err) == (1, "Error: no matching backups found\n")
+    assert (done.code, done.err.splitlines()[-1]) == (1, "Error: no matching backups found")
     done = OURS.run("restore", "-if-replica-exists", "-o", tmp_path / "o.db", place.url, env=place.environ)
     assert done.code == 0
 
@@ -278,3 +301,19 @@ def test_a_missing_package_names_the_replica(tmp_path: Path) -> None:
         'Error: replica sftp: replica type sftp needs an extra package: install "litestream[sftp]" '
         "(-replica chooses another one)\n"
     )
+
+
+def test_the_interpreter_is_not_taken_apart_below_foreign_threads() -> None:
+    """With obstore in the process, threads and exit handlers end as always, and then the process at once."""
+    code = (
+        "import atexit, sys, threading, time, types\n"
+        "from litestream.__main__ import _end\n"
+        "class Late:\n    def __del__(self): print('taken apart', flush=True)\n"
+        "sys.modules['obstore'] = types.ModuleType('obstore')\n"
+        "sys.kept = Late()\n"
+        "atexit.register(lambda: print('handler', flush=True))\n"
+        "threading.Thread(target=lambda: (time.sleep(0.2), print('thread', flush=True))).start()\n"
+        "_end(7)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False)
+    assert (done.returncode, done.stdout.split("\n"), done.stderr) == (7, ["thread", "handler", ""], "")
