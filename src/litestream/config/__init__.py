@@ -14,14 +14,17 @@
         database.min_checkpoint_page_count, .max_checkpoint_page_count      # pages
         for replica in database.replicas:
             replica.name, replica.label, replica.type       # label: the name, or the type
-            replica.location                        # open_client(replica.location)
+            replica.open()                          # a ReplicaClient; contacts nothing yet
+            replica.location                        # the directory, or the URL without secrets
             replica.sync_interval, .snapshot_interval, .retention, .retention_check_interval    # seconds, resolved
     config.database("app.db")                       # the one of that path, or None
+    config.replica_at("s3://bucket/x")              # one that is not in the file, with the file's defaults
     Config.for_command_line("app.db", ["file:///backup"])       # replicate DB URL...
 
 Everything raises `litestream.errors.ConfigError`; for a file its text has one line per problem,
 `FILE:LINE: dbs[0].replicas[0].sync-intervall: unknown key (did you mean "sync-interval"?)`, all of them at once.
-No text shows a value that came from the environment, nor the value of a key that may hold a secret.
+No text shows a value that came from the environment, nor the value of a key that may hold a secret; neither does a
+repr or a dump.
 
 `loads(text)` is the same for a text at hand.
 Importing this package imports pydantic; import it where a configuration is read, not at the top of a module.
