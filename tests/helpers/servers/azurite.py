@@ -12,6 +12,7 @@ import hmac
 import secrets
 import shutil
 import signal
+import ssl
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -98,9 +99,11 @@ class Azurite:
 
     def request(self, method: str, path: str, query: str) -> str:
         """A request of the account's owner; the body of the answer."""
-        plain = self.endpoint_at(self.port)
-        url = f"{plain}/{path}?{query}&{self.account_sas()}"
-        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=10) as answer:
+        url = f"{self.endpoint}/{path}?{query}&{self.account_sas()}"
+        trust = ssl.create_default_context()
+        if self._tls is not None:
+            trust.load_verify_locations(self._tls.cert.parent / "ca.pem")
+        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=10, context=trust) as answer:
             return str(answer.read().decode())
 
     def account_sas(self) -> str:
