@@ -192,12 +192,13 @@ async def test_write_only_token(azurite: Azurite) -> None:
     store = config(azurite, bucket=container, sas_token=azurite.container_sas(container, "rc")).open()
     await store.put("a", b"x", create_only=True)
     assert await read(store, "a") == b"x"
+    assert (await store.put("large", chunks(*[b"x" * (1 << 20)] * 20))).size == 20 << 20
     for refused in (store.delete(["a"]), store.delete(["a", "b"]), store.list("")):
         with pytest.raises(StorageError) as caught:
             await refused
         assert caught.value.permanent, caught.value
         assert caught.value.code not in {"", "NotFound", "NoSuchBucket"}, caught.value
-    assert await keys(config(azurite, bucket=container).open()) == ["a"]
+    assert await keys(config(azurite, bucket=container).open()) == ["a", "large"]
 
 
 async def test_expired_token_is_named(azurite: Azurite) -> None:

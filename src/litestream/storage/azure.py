@@ -53,6 +53,7 @@ _HINTS = {
     "AccessDenied": _CHECK,
     "AccountIsDisabled": "the storage account is disabled",
     "AuthorizationPermissionMismatch": _ROLE,
+    "UnauthorizedBlobOverwrite": "the blob is there, and the sas-token may create and not overwrite (w)",
     "AuthorizationResourceTypeMismatch": "the sas-token must be for the container (sr=c) or for containers and objects",
     "AuthorizationProtocolMismatch": "the sas-token is for https only",
     "AuthorizationSourceIPMismatch": "the sas-token is for other addresses",
