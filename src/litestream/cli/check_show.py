@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -112,7 +113,7 @@ def text(checked: Checked) -> str:
     parts = [_lines(lines), found, "\n", _lines(_verdict(checked))]
     if checked.estimate is not None:
         parts += ["\n", _estimate(checked.estimate)]
-    return "".join(f"{line.rstrip()}\n" for part in parts for line in part.splitlines())
+    return re.sub(" +\n", "\n", "".join(parts))  # of notes that are empty
 
 
 def _row(finding: Finding) -> list[str]:
