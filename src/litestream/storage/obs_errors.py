@@ -64,6 +64,7 @@ _TRANSPORT: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "Connection",
         "the connection was cut",
     ),
+    (("Got invalid",), "BadAnswer", "the answer is none of this kind of service"),
     (
         ("HTTP error", "HttpError", "response body", "reqwest::Error", "no HTTP answer"),
         "Connection",
@@ -73,6 +74,8 @@ _TRANSPORT: tuple[tuple[tuple[str, ...], str, str], ...] = (
 _THROTTLED = {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "ServerBusy"}
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"}
 _NOT_FOUND = {"NoSuchKey", "BlobNotFound", "NoSuchVersion"}
+_ELSEWHERE = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
+"""Codes for a bucket that is in another region than the request was signed for."""
 _PASSING = {
     "RequestTimeout",
     "ExpiredToken",
@@ -117,6 +120,8 @@ def read_failure(error: BaseException) -> Failure:
     text = f"{type(error).__name__}: {error}" if isinstance(error, OSError) else str(error)
     status = _STATUS.search(text)
     number = int(next(filter(None, status.groups()))) if status else 0
+    if "Received redirect without LOCATION" in text:
+        number = 301
     found = read_answer(number, text, not_found=isinstance(error, FileNotFoundError))
     if found.status or found.code or found.not_found:
         return found
@@ -178,7 +183,7 @@ def _judge(failure: Failure, doing: str) -> tuple[str, bool]:
         return "NotImplemented", True
     if status >= 500:
         return "Unavailable", False
-    if status in {301, 307, 308} or code in {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}:
+    if status // 100 == 3 or code in _ELSEWHERE:
         return "WrongRegion", True
     if code in _PASSING or status in {408, 409, 425}:
         return code or {408: "Timeout", 409: "Conflict"}.get(status, "Unavailable"), False
@@ -187,7 +192,7 @@ def _judge(failure: Failure, doing: str) -> tuple[str, bool]:
     if status:
         return code or f"HTTP{status}", True
     # Without a status: a fault of the transport, or one key of a bulk delete.
-    return code or "Unknown", code not in {"", "Connection", "Timeout"}
+    return code or "Unknown", code not in {"", "Connection", "Timeout", "BadAnswer"}
 
 
 def _one_line(text: str) -> str:

@@ -24,6 +24,7 @@ def hints(config: S3Config) -> dict[str, str]:
         "ExpiredToken": "the credentials have expired",
         "RequestTimeTooSkewed": "set the clock of this machine",
         "NoSuchBucket": "create it, or check bucket, endpoint and region",
+        "BadAnswer": "check endpoint: another service may answer there",
         "WrongRegion": "set region to {region}",
         "InvalidStorageClass": "check storage-class",
         "NotImplemented": "the service does not know this request: check sse, storage-class and conditional",

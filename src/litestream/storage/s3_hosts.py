@@ -52,7 +52,10 @@ _SERVICES: tuple[tuple[str, Service], ...] = (
     (r"s3\.filebase\.(?:com|io)", Service(conditional=False)),
     (r"s3\.(?P<region>[^.]+)\.scw\.cloud", _OTHER),
     (r"(?P<region>[^.]+)\.linodeobjects\.com", _OTHER),
-    (r"[^.]+(?:\.[^.]+)?\.r2\.cloudflarestorage\.com", Service(region="auto", concurrency=2)),
+    (
+        r"(?!(?:eu|fedramp)\.)[^.]+(?:\.(?:eu|fedramp))?\.r2\.cloudflarestorage\.com",
+        Service(region="auto", concurrency=2),
+    ),
     (r"s3\.(?P<region>[^.]+)\.wasabisys\.com", _OTHER),
     (r"s3\.wasabisys\.com", _OTHER),
     # Tigris takes path-style requests for old buckets only.
@@ -134,11 +137,12 @@ def is_loopback(endpoint: str) -> bool:
 
 def check_endpoint(endpoint: str) -> str:
     """The endpoint as a URL without a slash at its end. `https://` is put before one that has no scheme."""
-    text = endpoint.strip().rstrip("/")
+    text = endpoint.strip()
     if "://" not in text:
         text = f"https://{text}"
         if is_loopback(text):
             text = "http" + text[len("https") :]
+    text = text.rstrip("/")
     try:
         parts = urlsplit(text)
         good = bool(parts.hostname) and parts.port != 0

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote, unquote_plus, urlsplit
 from litestream.storage.aws import Credentials, CredentialSource
 from litestream.storage.obs_errors import Failure, read_answer, read_failure
 from litestream.storage.plain_http import Answer, request
+from litestream.storage.progress import progress
 from litestream.storage.protocol import ObjectInfo
 from litestream.storage.s3_xml import elements, parse_xml, text_of
 
@@ -88,8 +89,8 @@ class BucketRequests:
         while True:
             answer = await self._ask("GET", "", query)
             root = parse_xml(answer.body)
-            if root is None:
-                raise AnswerError(Failure(status=answer.status, message="the listing is no XML"))
+            if root is None or not root.tag.endswith("ListBucketResult"):
+                raise AnswerError(Failure(code="BadAnswer", message="the answer is no listing of a bucket"))
             encoded = text_of(root, "EncodingType") == "url"
             for entry in elements(root, "Contents"):
                 name = next((element.text or "" for element in elements(entry, "Key")), "")
@@ -100,11 +101,12 @@ class BucketRequests:
                         datetime.fromisoformat(text_of(entry, "LastModified")).timestamp(),
                     )
                 )
+            progress()
             token = text_of(root, "NextContinuationToken")
             if text_of(root, "IsTruncated").lower() != "true":
                 return found
             if not token or token == query.get("continuation-token"):
-                raise AnswerError(Failure(status=answer.status, message="the listing breaks off"))
+                raise AnswerError(Failure(code="BadAnswer", message="the listing breaks off"))
             query["continuation-token"] = token
 
     async def uploads(self, prefix: str) -> list[PendingUpload]:

@@ -161,19 +161,20 @@ class S3Store(ObstoreStore):
         import obstore
 
         try:
-            return await super()._list(prefix)
+            if found := await super()._list(prefix):
+                return found
+            # obstore takes any answer without entries for an empty listing: also a web page of another service.
         except obstore.exceptions.InvalidPathError:
-            # One foreign name with `//` or a newline, and obstore gives up the whole listing.
-            requests = await self._requests()
-            try:
-                listed = await requests.list_objects(self._root + prefix)
-            except AnswerError as error:
-                raise self._explain(error.failure, "list", prefix) from None
-            return [
-                ObjectInfo(info.key[len(self._root) :], info.size, info.modified)
-                for info in listed
-                if info.key.startswith(self._root)
-            ]
+            pass  # one foreign name with `//` or a newline, and obstore gives up the whole listing
+        try:
+            listed = await (await self._requests()).list_objects(self._root + prefix)
+        except AnswerError as error:
+            raise self._explain(error.failure, "list", prefix) from None
+        return [
+            ObjectInfo(info.key[len(self._root) :], info.size, info.modified)
+            for info in listed
+            if info.key.startswith(self._root)
+        ]
 
     async def _requests(self) -> BucketRequests:
         await self._check_credentials()
