@@ -67,7 +67,6 @@ TOGETHER: dict[str, Values] = {
     "nkey": {"seed": HUSH},
     "seed": {"jwt": HUSH},
     "username": {"password": HUSH},
-    "password": {"username": "me"},
     "client-cert": {"client-key": "/k"},
     "client-key": {"client-cert": "/k"},
 }
@@ -104,6 +103,8 @@ def sample(name: str, key_file: Path) -> Any:  # noqa: ANN401 - text, number or 
 def with_key(kind: str, name: str, key_file: Path) -> tuple[Values, Values]:
     """A replica of that type, and the key with what belongs to it."""
     keys = {name: sample(name, key_file), **TOGETHER.get(name, {})}
+    if (kind, name) == ("nats", "password"):
+        keys["username"] = "me"
     base = {"type": kind, **BASE[kind]}
     if kind == "nats" and name == "bucket":
         base = {"type": kind}
