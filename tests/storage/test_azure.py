@@ -186,19 +186,25 @@ async def test_token_goes_first(azurite: Azurite) -> None:
     assert "rcwdl" in str(caught.value)
 
 
-async def test_write_only_token(azurite: Azurite) -> None:
-    """A token that may create and read, and neither list nor delete, is enough to replicate, and no more."""
+async def test_tokens_that_cannot_delete(azurite: Azurite) -> None:
+    """Tokens that may neither list nor delete are enough to replicate: `rc` for what is one request, `rw` for all."""
     container = azurite.container()
-    store = config(azurite, bucket=container, sas_token=azurite.container_sas(container, "rc")).open()
-    await store.put("a", b"x", create_only=True)
-    assert await read(store, "a") == b"x"
-    assert (await store.put("large", chunks(*[b"x" * (1 << 20)] * 20))).size == 20 << 20
-    for refused in (store.delete(["a"]), store.delete(["a", "b"]), store.list("")):
-        with pytest.raises(StorageError) as caught:
-            await refused
-        assert caught.value.permanent, caught.value
-        assert caught.value.code not in {"", "NotFound", "NoSuchBucket"}, caught.value
-    assert await keys(config(azurite, bucket=container).open()) == ["a", "large"]
+    large = [b"x" * (1 << 20)] * 20
+    creates = config(azurite, bucket=container, sas_token=azurite.container_sas(container, "rc")).open()
+    writes = config(azurite, bucket=container, sas_token=azurite.container_sas(container, "rw")).open()
+    for name, store in (("c", creates), ("w", writes)):
+        await store.put(name, b"x", create_only=True)
+        assert await read(store, name) == b"x"
+        for refused in (store.delete([name]), store.delete([name, "b"]), store.list("")):
+            with pytest.raises(StorageError) as caught:
+                await refused
+            assert caught.value.permanent, caught.value
+            assert caught.value.code not in {"", "NotFound", "NoSuchBucket"}, caught.value
+    assert (await writes.put("large", chunks(*large))).size == 20 << 20
+    with pytest.raises(StorageError, match="rcwdl") as caught:
+        await creates.put("refused", chunks(*large))
+    assert caught.value.permanent
+    assert await keys(config(azurite, bucket=container).open()) == ["c", "large", "w"]
 
 
 async def test_expired_token_is_named(azurite: Azurite) -> None:
