@@ -195,7 +195,7 @@ def _sums(outcome: _Outcome) -> list[str]:
     if plan.recent:
         lines.append(f"{_count(plan.recent, 'object')} will go later: too young now, or in a generation with such ones")
     if done is not None and done.kept:
-        lines.append(f"{_count(len(done.kept), 'object')} stay with a snapshot that was refused, or are in use again")
+        lines.append(f"kept {_count(len(done.kept), 'object')}: needed by a snapshot that was refused, or in use again")
     if outcome.uploads:
         lines.append(f"removed {_count(outcome.uploads, 'abandoned upload')}")
     if done is None and objects:

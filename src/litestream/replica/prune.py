@@ -97,8 +97,8 @@ def plan_prune(overview: Overview, now: float, retention: float, *, grace: float
         else:
             old_segments.append(doomed)
     return PrunePlan(
-        snapshots=tuple(old_snapshots),
-        segments=tuple(old_segments),
+        snapshots=tuple(sorted(old_snapshots, key=lambda doomed: doomed.key)),
+        segments=tuple(sorted(old_segments, key=lambda doomed: doomed.key)),
         generations=tuple(generations),
         recent=recent,
         need_snapshot=decided.need_snapshot,

@@ -157,7 +157,7 @@ class _Trial:
         """Take away what may still be there, in a hurry."""
         if self._sent:
             try:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(2):
                     await self._store.delete([self._key])
             except (LitestreamError, TimeoutError):
                 pass  # told already, where it was tried
