@@ -37,6 +37,10 @@ class Credentials:
     session_token: str = field(default="", repr=False)
     expires: float | None = None
 
+    def keys(self) -> tuple[str, str, str]:
+        """What requests are signed with."""
+        return self.access_key_id, self.secret_access_key, self.session_token
+
 
 Fetch = Callable[[], Awaitable[Credentials]]
 
@@ -80,7 +84,8 @@ class CredentialSource:
             "access_key_id": held.access_key_id,
             "secret_access_key": held.secret_access_key,
             "token": held.session_token or None,
-            "expires_at": None if held.expires is None else datetime.fromtimestamp(held.expires, UTC),
+            # A little earlier, or obstore would sign with them to the last second.
+            "expires_at": None if held.expires is None else datetime.fromtimestamp(held.expires - EARLY / 5, UTC),
         }
 
 

@@ -118,11 +118,13 @@ def _may_have_token(url: str) -> bool:
 def _from_json(answer: Answer, what: str) -> Credentials:
     try:
         said = json.loads(answer.body)
-        return Credentials(
-            said["AccessKeyId"], said["SecretAccessKey"], said.get("Token") or "", _moment(said.get("Expiration"))
-        )
+        key, secret = str(said["AccessKeyId"]), str(said["SecretAccessKey"])
+        found = Credentials(key, secret, said.get("Token") or "", _moment(said.get("Expiration")))
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise _fault(f"no AWS credentials: {what} gave an answer without keys") from None
+        found = Credentials("", "")
+    if not found.access_key_id or not found.secret_access_key:
+        raise _fault(f"no AWS credentials: {what} gave an answer without keys")
+    return found
 
 
 def _from_xml(answer: Answer, what: str) -> Credentials:

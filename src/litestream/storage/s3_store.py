@@ -63,6 +63,7 @@ class S3Store(ObstoreStore):
         self._region = config.region or s3_hosts.arn_region(config.bucket) or named or service.region
         self._ca = _authorities()
         self._source = _source(config, self._region)
+        self._signing = ("", "", "")
         self._placed: _Place | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._begun = self._uploading = 0
@@ -140,13 +141,15 @@ class S3Store(ObstoreStore):
         return found or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
     async def _store(self, *, parts: bool = False) -> ObjectStore:
-        await self._check_credentials()
+        signing = (await self._credentials()).keys()
+        if signing != self._signing:
+            self._signing, self._stores = signing, None  # obstore would go on with the old ones for a while
         return await super()._store(parts=parts)
 
-    async def _check_credentials(self) -> None:
-        """Fetch them here, where the reason of a failure is not lost, rather than when obstore asks."""
+    async def _credentials(self) -> aws.Credentials:
+        """Fetched here, where the reason of a failure is not lost, rather than when obstore asks."""
         try:
-            await self._source.get()
+            return await self._source.get()
         except StorageError as error:
             message = f"{self._url}: {error}"
             raise StorageError(message, permanent=error.permanent, code=error.code) from None
@@ -177,7 +180,7 @@ class S3Store(ObstoreStore):
         ]
 
     async def _requests(self) -> BucketRequests:
-        await self._check_credentials()
+        await self._credentials()
         place = await self._place()
         return BucketRequests(place.url, place.region, self._source, self._context())
 
