@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("helpers.contract")  # before anything imports it, hence the order
+pytest.register_assert_rewrite("helpers.contract", "helpers.netcontract")  # before anything imports them
 
 # Tests started by nohup or in the background inherit these as ignored, and so would every program that they start.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
