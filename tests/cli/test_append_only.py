@@ -109,7 +109,8 @@ def test_the_writer_lacks_deleting_alone(bucket: Bucket, capsys: pytest.CaptureF
     assert entries["delete"]["right"] == f"s3:DeleteObject on {bucket.name}/app/*"
     assert len(bucket.names()) == 1 and bucket.names("app/.litestream-check/")
     out, err = run(capsys, "check", config)
-    assert f"missing: delete (for retention): s3:DeleteObject on {bucket.name}/app/*\n" in out
+    assert "\ndenied: delete, needed for retention: .litestream-check/" in out
+    assert f"\n  allow s3:DeleteObject on {bucket.name}/app/*\n" in out
     assert "run `litestream prune`" in out
     assert err == ""
 

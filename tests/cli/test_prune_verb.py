@@ -141,7 +141,7 @@ def test_without_a_young_snapshot_nothing_goes(replica: Path, capsys: pytest.Cap
 def test_an_empty_replica(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing there is nothing to do."""
     out, err = run(capsys, "-retention", "10h", "-execute", f"file://{tmp_path}/none")
-    assert "deleted 0 objects" in out
+    assert "deleted 0 objects" in out and "there is nothing in this replica" in out
     assert err == ""
     assert not (tmp_path / "none").exists()
 

@@ -260,7 +260,7 @@ async def test_encryption_is_tried_by_itself(faults: FaultStore) -> None:
     assert "can write and not read" in writer[Operation.ENCRYPTION].note
 
     reader = await found(EncryptedStore(faults, identities=[identity]))
-    assert statuses(reader) == {"encryption": "denied"}
+    assert statuses(reader) == {"encryption": "missing"}
     assert "age.recipients" in reader[Operation.ENCRYPTION].note
     assert await faults.inner.list("") == []
 
@@ -294,6 +294,28 @@ async def test_the_kinds_of_errors() -> None:
     store.error = StorageError("no")
     store.error.__cause__ = PermissionError()
     assert statuses(await found(store))["list"] == "denied"
+
+
+async def test_the_list_of_uploads_is_asked_for_where_there_is_one(memory: MemoryStore) -> None:
+    """A right that is missing is told; a service that has no such list is no fault, and nobody needs it."""
+
+    class Cleaning(MemoryStore):
+        error: StorageError | None = None
+        asked: float = 0.0
+
+        async def clean_up(self, older_than: float = 0.0) -> int:
+            self.asked = older_than
+            if self.error is not None:
+                raise self.error
+            return 0
+
+    store = Cleaning()
+    assert (await found(Wrapper(store)))[Operation.UPLOADS].status is Status.WORKS
+    assert store.asked == float("inf")  # nothing is ever so old: it only looks
+    for code, status, fault in (("AccessDenied", "denied", True), ("NoSuchUpload", "missing", False)):
+        store.error = StorageError("no", permanent=True, code=code)
+        finding = (await found(store))[Operation.UPLOADS]
+        assert (finding.status, finding.is_fault, finding.is_vital) == (status, fault, False)
 
 
 async def test_bodies_differ_between_runs(memory: MemoryStore) -> None:

@@ -43,17 +43,13 @@ class Checked:
             return None
         return Estimate.of(self.database, self.replica, self.store)
 
-    @property
-    def missing(self) -> list[tuple[Finding, str]]:
-        """What does not work, and the right to add."""
+    def right(self, finding: Finding) -> str:
+        """What is to be allowed where an operation was denied."""
+        if finding.status is not Status.DENIED:
+            return ""
         backend = self.replica.backend
         place = {"bucket": getattr(backend, "bucket", ""), "path": getattr(backend, "path", "")}
-        return [
-            (finding, right_for(self.replica.type, finding.operation, **place))
-            for finding in self.findings
-            if finding.status in {Status.DENIED, Status.MISSING, Status.FAILED}
-            and finding.operation is not Operation.CREATE
-        ]
+        return right_for(self.replica.type, finding.operation, **place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,27 +114,28 @@ def text(checked: Checked) -> str:
 
 def _row(finding: Finding) -> list[str]:
     latency = shown_lag(finding.seconds)
-    return [finding.operation, finding.status, latency, ", ".join(NEEDED[finding.operation]) or "-", finding.note]
+    note = "see below" if finding.is_fault else finding.note
+    return [finding.operation, finding.status, latency, ", ".join(NEEDED[finding.operation]) or "-", note]
 
 
 def _verdict(checked: Checked) -> list[str]:
     lines = []
-    for finding, right in checked.missing:
-        what = ", ".join(NEEDED[finding.operation])
-        lines.append(
-            f"missing: {finding.operation}" + (f" (for {what})" if what else "") + (f": {right}" if right else "")
-        )
-    if checked.is_usable:
-        lines.append("everything works that replicating and restoring need")
-    else:
-        lines.append("NOT everything works that replicating and restoring need")
+    for finding in checked.findings:
+        if not finding.is_fault:
+            continue
+        uses = ", ".join(NEEDED[finding.operation])
+        what = f"{finding.operation}, needed for {uses}" if uses else str(finding.operation)
+        lines.append(f"{finding.status}: {what}: {finding.note}")
+        if right := checked.right(finding):
+            lines.append(f"  allow {right}")
     if any(finding.operation is Operation.DELETE and finding.status is Status.DENIED for finding in checked.findings):
         lines.append(
-            "without the right to delete set retention: 0 here, and run `litestream prune` where there is that right"
+            "without the right to delete set retention: 0s here, and run `litestream prune` where there is that right"
         )
     if checked.replica.age is None:
         lines.append("age is off: what is stored is not encrypted by this program")
-    return lines
+    works = "everything works" if checked.is_usable else "NOT everything works"
+    return [*lines, f"{works} that replicating and restoring need"]
 
 
 def _estimate(estimate: Estimate) -> str:
@@ -183,7 +180,6 @@ def _lines(lines: Sequence[str]) -> str:
 
 def document(checked: Checked) -> dict[str, object]:
     """The JSON form."""
-    rights = {finding.operation: right for finding, right in checked.missing}
     return {
         "replica": checked.replica.label,
         "database": checked.database.path if checked.database is not None else None,
@@ -199,7 +195,7 @@ def document(checked: Checked) -> dict[str, object]:
                 "latency_seconds": finding.seconds,
                 "needed_for": list(NEEDED[finding.operation]),
                 "note": finding.note,
-                "right": rights.get(finding.operation, ""),
+                "right": checked.right(finding),
             }
             for finding in checked.findings
         ],

@@ -129,10 +129,13 @@ async def _prune(parsed: Parsed, name: str, client: ReplicaClient, retention: fl
     from litestream.replica.prune import GRACE, plan_prune, prune
 
     now = time.time()
-    outcome = _Outcome(name, client.store.url, retention, now, plan_prune(await read_overview(client), now, retention))
+    overview = await read_overview(client)
+    outcome = _Outcome(name, client.store.url, retention, now, plan_prune(overview, now, retention))
     if retention < GRACE:
         outcome.notes.append(f"a retention of less than {format_duration(GRACE)} counts as {format_duration(GRACE)}")
-    if outcome.plan.need_snapshot:
+    if not overview:
+        outcome.notes.append("there is nothing in this replica")
+    elif outcome.plan.need_snapshot:
         outcome.notes.append(
             f"no snapshot is younger than {format_duration(max(retention, GRACE))}, so that nothing may be deleted "
             "yet: the replicator takes snapshots by itself if its snapshot-interval is shorter than the retention"

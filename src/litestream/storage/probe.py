@@ -30,10 +30,10 @@ LEFTOVER = 3600.0
 """Seconds after which a probe object of another run is removed too."""
 _HEAD = b"litestream check: this object may be deleted\n"
 _OURS = re.compile(re.escape(PREFIX) + r"[0-9a-f]{32}")
-_DENIED = {"AccessDenied", "AllAccessDisabled", "Forbidden", "BlobImmutableDueToPolicy", "NoRecipient", "NoIdentity"}
+_DENIED = {"AccessDenied", "AllAccessDisabled", "Forbidden", "BlobImmutableDueToPolicy", "NoIdentity"}
 _EVERYTHING = {
     "Timeout", "Connection", "TLS", "NoSuchBucket", "WrongRegion", "NoCredentials", "InvalidAccessKeyId",
-    "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed", "HostKey",
+    "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed", "NoIdentity",
 }  # fmt: skip
 """Codes of a write after which every other request would fail alike."""
 
@@ -93,6 +93,12 @@ class Finding:
     def is_vital(self) -> bool:
         """Whether replicating or restoring needs it."""
         return not {"replicate", "restore"}.isdisjoint(NEEDED[self.operation])
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether `note` says what went wrong. What a service simply does not have, and nobody needs, is no fault."""
+        absent = self.status is Status.MISSING and self.operation in {Operation.CREATE, Operation.UPLOADS}
+        return self.status in {Status.DENIED, Status.FAILED, Status.MISSING} and not absent
 
 
 async def probe(store: Store, *, conditional: Store | None = None, rounds: int = ROUNDS) -> list[Finding]:
@@ -316,7 +322,12 @@ class _Trial:
             return
 
         async def look() -> str:
-            await clean_up(older_than=float("inf"))
+            try:
+                await clean_up(older_than=float("inf"))
+            except StorageError as e:
+                if not e.permanent or _status(e) is not Status.FAILED:
+                    raise
+                raise _DiffersError("this service cannot list them", Status.MISSING) from None
             return ""
 
         await self._try(Operation.UPLOADS, look, rounds=1)
@@ -353,7 +364,7 @@ class _DiffersError(Exception):
 
 
 def _status(error: StorageError) -> Status:
-    if error.code == "NoSuchBucket":
+    if error.code in {"NoSuchBucket", "NoRecipient"}:
         return Status.MISSING
     denied = error.code in _DENIED or error.code.startswith(("Authorization", "Authentication"))
     return Status.DENIED if denied or isinstance(error.__cause__, PermissionError) else Status.FAILED
