@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -39,6 +40,33 @@ class TestRclone(S3Suite):
             await store.delete(["a"])
         assert not caught.value.permanent
         assert await keys(store) == ["a/b"]
+
+    @pytest.mark.parametrize("size", [100, 2 << 20])
+    async def test_create_only_race(self, store: Store, size: int) -> None:
+        """Of many create-only puts at once some writer's whole content stays; this server fails some with a 500."""
+        bodies = [bytes([i]) * size for i in range(8)]
+        puts = (store.put("a/race", body, create_only=True) for body in bodies)
+        results = await asyncio.gather(*puts, return_exceptions=True)
+        winners = [body for body, result in zip(bodies, results, strict=True) if not isinstance(result, BaseException)]
+        for result in results:
+            if isinstance(result, StorageError):
+                assert isinstance(result, ObjectExistsError) or not result.permanent
+            else:
+                assert not isinstance(result, BaseException)
+        assert await read(store, "a/race") in winners
+        assert await keys(store) == ["a/race"]
+
+    async def test_same_content_race(self, store: Store) -> None:
+        """Create-only puts at once with the same content leave that content; this server fails some with a 500."""
+        body = b"same" * 100_000
+        results = await asyncio.gather(
+            *(store.put("a", body, create_only=True) for _ in range(8)), return_exceptions=True
+        )
+        failed = [result for result in results if isinstance(result, BaseException)]
+        assert len(failed) < 8
+        assert all(isinstance(error, StorageError) and error.code == "Unavailable" for error in failed), failed
+        assert await read(store, "a") == body
+        assert await keys(store) == ["a"]
 
     async def test_many(self, store: Store) -> None:
         """As everywhere, but of many puts at once that would make a directory this server fails some: make it first."""
