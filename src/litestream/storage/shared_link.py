@@ -1,0 +1,85 @@
+"""One connection for all operations of a store: opened by the first, opened again after it broke."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, Protocol, TypeVar
+
+
+class Link(Protocol):
+    """A connection."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests can be sent."""
+        ...
+
+    async def close(self) -> None:
+        """Let it go, within a second. May be called twice, raises nothing."""
+        ...
+
+
+L = TypeVar("L", bound=Link)
+
+
+class SharedLink(Generic[L]):
+    """The connection that `connect` opens. It is opened once, however many ask for it at the same time."""
+
+    def __init__(self, connect: Callable[[], Awaitable[L]]) -> None:
+        self._connect = connect
+        self._link: L | None = None
+        self._opening: asyncio.Task[L] | None = None
+        self._waiting = 0
+
+    @property
+    def current(self) -> L | None:
+        """The connection that was used last, alive or not."""
+        return self._link
+
+    async def get(self) -> L:
+        """A connection that is alive. Raises what `connect` raises.
+
+        When the last that waits for it is cancelled, the attempt is too.
+        """
+        if self._link is not None and self._link.alive:
+            return self._link
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+        opening = self._opening
+        self._waiting += 1
+        try:
+            return await asyncio.shield(opening)
+        finally:
+            self._waiting -= 1
+            if not self._waiting and not opening.done():
+                await self._give_up(opening)
+
+    async def close(self) -> None:
+        """Close the connection. The next `get` opens a new one."""
+        if self._opening is not None:
+            await self._give_up(self._opening)
+        link, self._link = self._link, None
+        if link is not None:
+            await link.close()
+
+    async def _open(self) -> L:
+        try:
+            old, self._link = self._link, None
+            if old is not None:
+                await old.close()
+            self._link = await self._connect()
+            return self._link
+        finally:
+            self._opening = None
+
+    async def _give_up(self, opening: asyncio.Task[L]) -> None:
+        opening.cancel()
+        self._opening = None
+        await asyncio.wait([opening], timeout=1)
+        opening.add_done_callback(_forget)
+
+
+def _forget(task: asyncio.Task[L]) -> None:
+    if not task.cancelled():
+        task.exception()
