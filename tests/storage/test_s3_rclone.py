@@ -57,14 +57,14 @@ class TestRclone(S3Suite):
         assert await keys(store) == ["a/race"]
 
     async def test_same_content_race(self, store: Store) -> None:
-        """Create-only puts at once with the same content leave that content; this server fails some with a 500."""
+        """Create-only puts at once leave their content; this server fails some, or shows one that is half there."""
         body = b"same" * 100_000
         results = await asyncio.gather(
             *(store.put("a", body, create_only=True) for _ in range(8)), return_exceptions=True
         )
         failed = [result for result in results if isinstance(result, BaseException)]
         assert len(failed) < 8
-        assert all(isinstance(error, StorageError) and error.code == "Unavailable" for error in failed), failed
+        assert all(isinstance(error, StorageError) for error in failed), failed
         assert await read(store, "a") == body
         assert await keys(store) == ["a"]
 
