@@ -12,7 +12,9 @@ import pytest
 from helpers.cli import Database, Yaml, write_config
 from litestream import cli
 from litestream.core.layout import V03
+from litestream.errors import StorageError
 from litestream.storage.file import FileStore
+from litestream.storage.probe import PREFIX
 
 OLD, NOW = "00000000000000aa", "0123456789abcdef"
 HOUR = 3600.0
@@ -221,6 +223,32 @@ def test_uploads_that_were_broken_off_are_removed_too(
     assert not calls
     assert "removed 2 abandoned uploads" in run(capsys, "-retention", "24h", "-execute", f"file://{replica}")[0]
     assert len(calls) == 1
+
+
+def test_objects_that_checks_left_are_removed_too(replica: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A writer that cannot delete leaves one each time; old ones go, with -execute alone."""
+    old, young = (put(replica, PREFIX + digit * 32, hours=hours) for digit, hours in (("a", 2), ("b", 0)))
+    foreign = put(replica, PREFIX + "mine", hours=2)
+    run(capsys, "-retention", "24h", f"file://{replica}")
+    assert old.exists()
+    assert (
+        "removed 1 object of `litestream check`" in run(capsys, "-retention", "24h", "-execute", f"file://{replica}")[0]
+    )
+    assert (old.exists(), young.exists(), foreign.exists()) == (False, True, True)
+
+
+def test_leftovers_that_cannot_be_removed_are_no_failure(
+    replica: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody needs them gone: it is said, and the exit code is 0."""
+
+    async def clean_up(self: FileStore) -> int:
+        raise StorageError("AccessDenied", permanent=True, code="AccessDenied")
+
+    monkeypatch.setattr(FileStore, "clean_up", clean_up, raising=False)
+    out, err = run(capsys, "-retention", "24h", "-execute", f"file://{replica}")
+    assert "may stay: AccessDenied" in out and err == ""
+    assert names(replica) == KEPT
 
 
 @pytest.mark.parametrize(

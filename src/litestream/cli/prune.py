@@ -64,6 +64,8 @@ class _Outcome:
     """None where nothing was to be done but show it."""
     uploads: int = 0
     """Abandoned multipart uploads that were removed."""
+    probes: int = 0
+    """Objects of `check` that were removed."""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -148,16 +150,17 @@ async def _prune(parsed: Parsed, name: str, client: ReplicaClient, retention: fl
 
 
 async def _clean_up(client: ReplicaClient, outcome: _Outcome) -> None:
-    """Remove uploads that were broken off, where the store has such a thing."""
+    """Remove what a writer without the right to delete leaves: uploads that were broken off, objects of `check`."""
+    from litestream.storage.probe import remove_leftovers
     from litestream.storage.wrap import innermost
 
-    clean_up = getattr(innermost(client.store), "clean_up", None)
-    if clean_up is None:
-        return
     try:
-        outcome.uploads = await clean_up()
+        outcome.probes = await remove_leftovers(client.store)
+        clean_up = getattr(innermost(client.store), "clean_up", None)
+        if clean_up is not None:
+            outcome.uploads = await clean_up()
     except LitestreamError as e:
-        outcome.notes.append(f"abandoned uploads were not looked for: {e}")
+        outcome.notes.append(f"what was left of checks and abandoned uploads may stay: {e}")
 
 
 def _failures(outcome: _Outcome) -> list[str]:
@@ -201,6 +204,8 @@ def _sums(outcome: _Outcome) -> list[str]:
         lines.append(f"kept {_count(len(done.kept), 'object')}: needed by a snapshot that was refused, or in use again")
     if outcome.uploads:
         lines.append(f"removed {_count(outcome.uploads, 'abandoned upload')}")
+    if outcome.probes:
+        lines.append(f"removed {_count(outcome.probes, 'object')} of `litestream check`")
     if done is None and objects:
         lines.append("nothing was deleted: add -execute")
     return lines
@@ -258,6 +263,7 @@ def _document(outcome: _Outcome) -> dict[str, object]:
         "refused": 0 if done is None else len(done.refused),
         "too_recent": plan.recent,
         "uploads_removed": outcome.uploads,
+        "probes_removed": outcome.probes,
         "error": None if done is None or done.error is None else str(done.error),
         "notes": outcome.notes,
     }

@@ -119,6 +119,18 @@ async def probe(store: Store, *, conditional: Store | None = None, rounds: int =
     return sorted(trial.findings, key=lambda finding: order.index(finding.operation))
 
 
+async def remove_leftovers(store: Store) -> int:
+    """Delete the probe objects of runs that could not delete theirs; how many there were. Raises `StorageError`."""
+    found = [info.key for info in await store.list(PREFIX) if _is_leftover(info)]
+    if found:
+        await store.delete(found)
+    return len(found)
+
+
+def _is_leftover(info: ObjectInfo) -> bool:
+    return _OURS.fullmatch(info.key) is not None and info.modified < time.time() - LEFTOVER
+
+
 class _Trial:
     """One probe object and what was found out with it."""
 
@@ -218,11 +230,8 @@ class _Trial:
             raise _DiffersError("the object that was just written is not listed", Status.MISSING)
         if found[self._key].size != len(self._body):
             raise _DiffersError(f"listed with {found[self._key].size} bytes, not {len(self._body)}")
-        self._leftovers = [info.key for info in found.values() if self._is_leftover(info)]
+        self._leftovers = [info.key for info in found.values() if _is_leftover(info)]
         return ""
-
-    def _is_leftover(self, info: ObjectInfo) -> bool:
-        return _OURS.fullmatch(info.key) is not None and info.modified < time.time() - LEFTOVER
 
     async def _without_write(self) -> None:
         """Credentials that only read: an object of the replica will do."""
