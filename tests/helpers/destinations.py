@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 import pytest
 
 from helpers.cli import Yaml
 from helpers.servers.azurite import Azurite
+from helpers.servers.dav import PASSWORD, USER, DAVServer
 from helpers.servers.s3 import S3Server
+from helpers.servers.sshd import SSHD
 
 
 @dataclass
@@ -55,9 +58,33 @@ def _azurite(server: Azurite) -> Destination:
     )
 
 
+def _sftp(server: SSHD) -> Destination:
+    folder = f"{server.folder()}/backups/app"
+    entry = {"type": "sftp", "host": f"127.0.0.1:{server.port}", "user": server.user, "path": folder}
+    return Destination({**entry, "key-path": str(server.key), "host-key": server.host_key})
+
+
+def _webdav(server: DAVServer) -> Destination:
+    url = f"http://127.0.0.1:{server.port}/{quote(server.new_place().name)}"
+    keys = {"webdav-username": USER, "webdav-password": PASSWORD}
+    return Destination({"type": "webdav", "webdav-url": url, "path": "backups/app", **keys}, secrets=(PASSWORD,))
+
+
+def _encrypted(server: S3Server) -> Destination:
+    from pyrage import x25519
+
+    place, identity = place_in_s3(server), x25519.Identity.generate()
+    age = {"identities": [str(identity)], "recipients": [str(identity.to_public())]}
+    return Destination({**place.entry, "age": age}, secrets=(*place.secrets, str(identity)))
+
+
 _KINDS: dict[str, tuple[str, Callable[..., Destination]]] = {
     "seaweedfs": ("seaweedfs", place_in_s3),
+    "s3 encrypted": ("seaweedfs", _encrypted),
+    "s3 without conditions": ("rclone_s3", place_in_s3),
     "azurite": ("azurite", _azurite),
+    "sftp": ("sshd", _sftp),
+    "webdav": ("rclone_webdav", _webdav),
 }
 """Parameter to the server's fixture and what makes a place on it."""
 
