@@ -6,12 +6,13 @@ Each service runs for real; `place` makes an empty spot in it.
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ import pytest
 
 from helpers.cli import LITESTREAM, OURS, Daemon, Database, environment, write_config
 from helpers.servers.azurite import Azurite, azurite
+from helpers.servers.base import Server
 from helpers.servers.dav import PASSWORD, USER, DAVServer
 from helpers.servers.rclone_webdav import rclone_webdav
 from helpers.servers.s3 import S3Server
 from helpers.servers.seaweedfs import seaweedfs
+from helpers.servers.sshd import SSHD, sshd
 
-__all__ = ["azurite", "rclone_webdav", "seaweedfs"]
+__all__ = ["azurite", "rclone_webdav", "seaweedfs", "sshd"]
 
 VERBS = ("generations", "snapshots", "wal")
 
@@ -97,10 +100,49 @@ def _webdav(server: DAVServer) -> Place:
     )  # fmt: skip
 
 
-SERVERS: dict[str, Callable[[Any], Place]] = {"seaweedfs": _s3, "azurite": _abs, "rclone_webdav": _webdav}
+@pytest.fixture(scope="session")
+def ssh_agent(sshd: SSHD, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SSHD, Path]]:
+    """The server, and the socket of an agent that has the right key."""
+    folder = tmp_path_factory.mktemp("agent")
+    socket = folder / "socket"
+    with Server(["ssh-agent", "-D", "-a", str(socket)], folder) as agent:
+        agent.wait_until(socket.exists)
+        command = ["ssh-add", "-q", str(sshd.key)]
+        subprocess.run(command, env={**os.environ, "SSH_AUTH_SOCK": str(socket)}, check=True, capture_output=True)
+        yield sshd, socket
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SERVERS])
+def _sftp(found: tuple[SSHD, Path]) -> Place:
+    """The URL's key is with the agent, the server's below the home directory."""
+    server, agent = found
+    folder = server.folder()
+    home = folder.with_name(folder.name + "-home")
+    (home / ".ssh").mkdir(parents=True)
+    (home / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{server.port} {server.host_key}\n")
+    host = f"127.0.0.1:{server.port}"
+    place = {"host": host, "user": server.user, "path": str(folder)}
+    keys = {"key-path": str(server.key), "host-key": server.host_key}
+    return Place(
+        {"type": "sftp", **place, **keys},
+        f"sftp://{server.user}@{host}{folder}",
+        {"HOME": str(home), "SSH_AUTH_SOCK": str(agent)},
+        (server.key.read_text().splitlines()[1],),
+        f"host={host} user={server.user} path={folder}",
+        keys,
+    )
+
+
+SERVERS: dict[str, Callable[[Any], Place]] = {
+    "seaweedfs": _s3,
+    "azurite": _abs,
+    "rclone_webdav": _webdav,
+    "ssh_agent": _sftp,
+}
+GROUPS = {"ssh_agent": "sshd"}
+"""The fixture of the server itself, where that is another."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.xdist_group(GROUPS.get(name, name))) for name in SERVERS])
 def place(request: pytest.FixtureRequest) -> Place:
     """An empty spot in each service."""
     return SERVERS[request.param](request.getfixturevalue(request.param))

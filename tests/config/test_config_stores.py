@@ -185,7 +185,7 @@ def test_the_table_has_what_the_back_end_has(kind: str) -> None:
     ours = {"timeout", "max-requests"} - ({"timeout"} if kind == "nats" else set())
     gone = {"sse-customer-algorithm", "sse-customer-key-path"}
     """Checked, and then part of another field."""
-    assert fields - {"path", "url"} <= keys
+    assert fields - {"path", "url", "servers"} <= keys
     assert keys - ours - gone <= fields | {"url"}
 
 
@@ -197,6 +197,8 @@ def test_the_table_has_what_the_back_end_has(kind: str) -> None:
         ({"url": "gcs://bucket/x", "bucket": "b"}, "bucket", "cannot specify url & bucket for gs replica"),
         ({"url": "abs://a@bucket/x", "bucket": "b"}, "bucket", "cannot specify url & bucket for abs replica"),
         ({"url": "sftp://me@h/x", "host": "h"}, "host", "cannot specify url & host for sftp replica"),
+        ({"url": "nats://h/x", "bucket": "b"}, "bucket", "cannot specify url & bucket for nats replica"),
+        ({"type": "nats"}, "bucket", "bucket required for nats replica"),
         ({"type": "s3"}, "bucket", "bucket required for s3 replica"),
         ({"type": "gs", "path": "x"}, "bucket", "bucket required for gs replica"),
         ({"type": "abs", "bucket": ""}, "bucket", "bucket required for abs replica"),

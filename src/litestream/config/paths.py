@@ -80,8 +80,8 @@ def destination(
 
 
 _REQUIRED = {
-    "s3": ("bucket",), "gs": ("bucket",), "abs": ("bucket",), "oss": ("bucket",), "sftp": ("host", "user"),
-    "webdav": ("webdav-url",),
+    "s3": ("bucket",), "gs": ("bucket",), "abs": ("bucket",), "oss": ("bucket",), "nats": ("bucket",),
+    "sftp": ("host", "user"), "webdav": ("webdav-url",),
 }  # fmt: skip
 """What says the place of a replica without a URL, and must not be said beside one."""
 
