@@ -14,6 +14,7 @@ import pyrage
 import pytest
 
 from helpers.cli import LITESTREAM, Database, Yaml, environment, write_config
+from helpers.destinations import DESTINATIONS, Destination
 from litestream import cli
 from litestream.storage.probe import PREFIX
 
@@ -132,6 +133,18 @@ def test_a_replica_that_cannot_be_opened_does_not_hide_the_others(
     out, err = run(capsys, config, code=1)
     assert "replica far" in out and "replica near" not in out
     assert err == f"Error: replica {config.parent}/app.db(near): install something\n"
+
+
+@pytest.mark.parametrize("destination", DESTINATIONS, indirect=True)
+def test_real_services(destination: Destination, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With all rights everything works that is needed, twice in a row, and no secret is told."""
+    config = write_config(tmp_path / "c.yml", [Database(tmp_path / "app.db", [destination.entry])])
+    for _ in range(2):
+        out, err = run(capsys, config)
+        assert "everything works that replicating and restoring need" in out
+        assert " denied " not in out and " failed " not in out and " not tried " not in out
+        assert not any(secret in out + err for secret in destination.secrets)
+        assert "stays" not in out and err == ""
 
 
 def test_nobody_answers(tmp_path: Path, closed_port: int, capsys: pytest.CaptureFixture[str]) -> None:

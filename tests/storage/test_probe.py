@@ -312,8 +312,9 @@ async def test_the_list_of_uploads_is_asked_for_where_there_is_one(memory: Memor
     store = Cleaning()
     assert (await found(Wrapper(store)))[Operation.UPLOADS].status is Status.WORKS
     assert store.asked == float("inf")  # nothing is ever so old: it only looks
-    for code, status, fault in (("AccessDenied", "denied", True), ("NoSuchUpload", "missing", False)):
-        store.error = StorageError("no", permanent=True, code=code)
+    answers = (("AccessDenied", "denied", True), ("NoSuchUpload", "missing", False), ("Timeout", "failed", True))
+    for code, status, fault in answers:
+        store.error = StorageError("no", code=code)
         finding = (await found(store))[Operation.UPLOADS]
         assert (finding.status, finding.is_fault, finding.is_vital) == (status, fault, False)
 

@@ -36,6 +36,8 @@ _EVERYTHING = {
     "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed", "NoIdentity",
 }  # fmt: skip
 """Codes of a write after which every other request would fail alike."""
+_PASSING = {"", "Timeout", "Connection", "Throttled", "Unavailable"}
+"""Codes that say nothing of what a service can do."""
 
 
 class Operation(StrEnum):
@@ -334,7 +336,7 @@ class _Trial:
             try:
                 await clean_up(older_than=float("inf"))
             except StorageError as e:
-                if not e.permanent or _status(e) is not Status.FAILED:
+                if e.code in _PASSING or _status(e) is not Status.FAILED:
                     raise
                 raise _DiffersError("this service cannot list them", Status.MISSING) from None
             return ""
