@@ -5,6 +5,7 @@ Each service runs for real; `place` makes an empty spot in it.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -24,12 +25,13 @@ from helpers.cli import LITESTREAM, OURS, Daemon, Database, environment, write_c
 from helpers.servers.azurite import Azurite, azurite
 from helpers.servers.base import Server
 from helpers.servers.dav import PASSWORD, USER, DAVServer
+from helpers.servers.nats import NATSServer, nats_server
 from helpers.servers.rclone_webdav import rclone_webdav
 from helpers.servers.s3 import S3Server
 from helpers.servers.seaweedfs import seaweedfs
 from helpers.servers.sshd import SSHD, sshd
 
-__all__ = ["azurite", "rclone_webdav", "seaweedfs", "sshd"]
+__all__ = ["azurite", "nats_server", "rclone_webdav", "seaweedfs", "sshd"]
 
 VERBS = ("generations", "snapshots", "wal")
 
@@ -132,11 +134,27 @@ def _sftp(found: tuple[SSHD, Path]) -> Place:
     )
 
 
+def _nats(server: NATSServer) -> Place:
+    bucket = asyncio.run(server.bucket())
+    url = f"nats://127.0.0.1:{server.port}/{bucket}/deep/app"
+    keys = {"username": "admin", "password": "testsecret"}
+    return Place(
+        {"type": "nats", "url": url, **keys},
+        url.replace("//", "//admin:testsecret@"),
+        {},
+        ("testsecret",),
+        f"path={url}",
+        keys,
+        url,
+    )
+
+
 SERVERS: dict[str, Callable[[Any], Place]] = {
     "seaweedfs": _s3,
     "azurite": _abs,
     "rclone_webdav": _webdav,
     "ssh_agent": _sftp,
+    "nats_server": _nats,
 }
 GROUPS = {"ssh_agent": "sshd"}
 """The fixture of the server itself, where that is another."""
