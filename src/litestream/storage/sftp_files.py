@@ -6,19 +6,18 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 
 from litestream.fsutil import is_temp_name
 from litestream.storage.keys import is_key
 from litestream.storage.protocol import ObjectInfo
 from litestream.storage.sftp_errors import ABSENT
 from litestream.storage.sftp_link import SFTPLink
+from litestream.storage.shared_link import gather, stop
 
 if TYPE_CHECKING:
     import asyncssh
-
-T = TypeVar("T")
 
 WINDOW = 4 << 20
 """Bytes of one object under way at once: enough for 100 ms there and back at 40 MB/s."""
@@ -101,24 +100,6 @@ async def _read(file: asyncssh.SFTPClientFile, offset: int, count: int) -> bytes
 
 async def _result(task: asyncio.Task[bytes]) -> bytes:
     return await task
-
-
-async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results. The first error, or a cancellation, ends all; none is left running."""
-    tasks = [asyncio.create_task(each) for each in work]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        await stop(tasks)
-
-
-async def stop(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """End what nobody wants any more."""
-    tasks = list(tasks)
-    for task in tasks:
-        task.cancel()
-    if tasks:  # else it would be a moment at which the caller can be cancelled
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def walk(link: SFTPLink, root: bytes, prefix: str) -> list[ObjectInfo]:

@@ -18,7 +18,6 @@ from litestream.storage.protocol import ObjectInfo
 from litestream.storage.sftp_errors import ABSENT, shown, storage_error
 from litestream.storage.sftp_files import (
     encode,
-    gather,
     is_regular,
     open_file,
     prune,
@@ -28,7 +27,7 @@ from litestream.storage.sftp_files import (
 )
 from litestream.storage.sftp_link import SFTPLink, connect
 from litestream.storage.sftp_upload import Upload
-from litestream.storage.shared_link import SharedLink
+from litestream.storage.shared_link import SharedLink, gather
 from litestream.storage.wrapper import closed
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from litestream.errors import ObjectExistsError, StorageError
 from litestream.storage.protocol import ObjectInfo
 from litestream.storage.sftp_errors import ABSENT, shown
-from litestream.storage.sftp_files import WINDOW, block_size, gather, is_regular, modified, open_file, read_ahead, stop
+from litestream.storage.sftp_files import WINDOW, block_size, is_regular, modified, open_file, read_ahead
 from litestream.storage.sftp_link import SFTPLink
+from litestream.storage.shared_link import gather, stop
 
 if TYPE_CHECKING:
     import asyncssh

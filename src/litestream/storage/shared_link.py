@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Generic, Protocol, TypeVar
 
 
 class Link(Protocol):
@@ -20,6 +20,7 @@ class Link(Protocol):
         ...
 
 
+T = TypeVar("T")
 L = TypeVar("L", bound=Link)
 
 
@@ -83,3 +84,21 @@ class SharedLink(Generic[L]):
 def _forget(task: asyncio.Task[L]) -> None:
     if not task.cancelled():
         task.exception()
+
+
+async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """All results. The first error, or a cancellation, ends all; none is left running."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        await stop(tasks)
+
+
+async def stop(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """End what nobody wants any more."""
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    if tasks:  # else it would be a moment at which the caller can be cancelled
+        await asyncio.gather(*tasks, return_exceptions=True)
