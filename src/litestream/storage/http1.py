@@ -120,6 +120,7 @@ class HTTPClient:
         """Let the idle connections go."""
         while self._idle:
             self._idle.pop().abort()
+        await asyncio.sleep(0)  # asyncio closes the sockets in its next turn
 
     async def _connection(self) -> _Connection:
         while self._idle:

@@ -30,6 +30,7 @@ _WORDS = Words(
         "NoSuchBucket": "create it, or correct webdav-url: only directories below it are made",
         "HTTP405": "is webdav-url the address of a WebDAV directory?",
         "NotWebDAV": "is webdav-url the address of a WebDAV directory?",
+        "OtherPath": "set webdav-url to the address that the server knows itself by",
         "Redirect": "set webdav-url to the address that it redirects to",
         "HTTP413": "the server, or a proxy before it, limits the size of uploads",
     },
@@ -45,7 +46,6 @@ class DAV:
     def __init__(self, config: WebDAVConfig) -> None:
         self.url = config.url
         self.base: Parts = config.base
-        self.place = f"{config.origin.scheme}://{config.origin.authority}"
         headers = {"User-Agent": "litestream-python"}
         if config.webdav_username:
             pair = f"{config.webdav_username}:{config.webdav_password}".encode()
@@ -62,8 +62,8 @@ class DAV:
             return None
         own = [entry for entry in entries if entry.parts == directory]
         if not own:
-            reason = "the server answered for another path than was asked (set webdav-url to its own address)"
-            raise StorageError(f"{self.url}: cannot {doing} {key}".rstrip() + f": {reason}", key=key, code="NotWebDAV")
+            failure = Failure(code="OtherPath", message="the server answered for another path than was asked")
+            raise self._explain(failure, doing, key)
         if not own[0].directory:
             return []
         return [entry for entry in entries if entry.parts[:-1] == directory]
@@ -77,17 +77,17 @@ class DAV:
         headers = {"Depth": depth, "Content-Type": "application/xml; charset=utf-8"}
         address = target(path) + ("/" if depth == "1" and path else "")
         async with self.ask(doing, key, "PROPFIND", address, headers, PROPFIND) as answer:
-            if answer.status == 207:
-                try:
-                    found = await read_entries(answer.chunks())
-                except NotDAVError:
-                    failure = Failure(code="NotWebDAV", message="the answer is no WebDAV")
-                    raise self._explain(failure, doing, key) from None
-                progress()
-                return found
             if answer.status in {404, 409, 410}:
                 return None
-            raise await self.refused(answer, doing, key)
+            if not 200 <= answer.status < 300:
+                raise await self.refused(answer, doing, key)
+            try:
+                found = await read_entries(answer.chunks())
+            except NotDAVError:
+                failure = Failure(code="NotWebDAV", message="the answer is no WebDAV")
+                raise self._explain(failure, doing, key) from None
+            progress()
+            return found
 
     async def check_base(self, doing: str, key: str) -> None:
         """Raise unless the directory is there that must be: a wrong address is no empty store."""
@@ -128,7 +128,7 @@ class DAV:
 
     def _explain(self, failure: Failure, doing: str, key: str) -> StorageError:
         error = explain(failure, doing, key, self.url, _WORDS)
-        error.permanent |= error.code in {"Redirect", "NotWebDAV"}
+        error.permanent |= error.code in {"Redirect", "NotWebDAV", "OtherPath"}
         return error
 
     @contextmanager
@@ -140,9 +140,16 @@ class DAV:
             raise self._explain(read_failure(error), doing, key) from None
 
     async def discard(self, temp: Parts) -> None:
+        """Delete a temporary file, if that is quickly done; the server may be busy with it, or just making it."""
+        absent = 0
         try:
-            async with asyncio.timeout(_CLEAN_UP), self._client.request("DELETE", target(temp)):
-                pass
+            async with asyncio.timeout(_CLEAN_UP):
+                while absent < 2:
+                    async with self._client.request("DELETE", target(temp)) as answer:
+                        if answer.status in DONE:
+                            return
+                        absent += answer.status == 404
+                    await asyncio.sleep(_CLEAN_UP / 10)
         except (OSError, TimeoutError):
             pass  # nobody lists it, and the next writer that finds it an hour old removes it
 

@@ -34,6 +34,8 @@ _STALE = 3600.0
 """Seconds after which a temporary file is a leftover: another machine may be writing it."""
 _FEW = 4
 """Keys in one directory up to which each is looked up by itself before it is deleted."""
+_NO_PARENT = {404, 409, 500}
+"""What servers say of a PUT into a directory that is not there."""
 _LOCKED = (0.02, 0.1, 0.3)
 """Seconds between tries to move to a name that is locked: some servers lock it while another move is under way."""
 _DELETES = 8
@@ -51,6 +53,7 @@ class WebDAVStore:
         self._url = config.url
         self._dav = DAV(config)
         self._root: Parts = (*config.base, *filter(None, config.path.split("/")))
+        self._place = f"{config.origin.scheme}://{config.origin.authority}"
         self._ready: set[Parts] = set()
         self._preparing = asyncio.Lock()
 
@@ -165,8 +168,8 @@ class WebDAVStore:
             async with self._temporary(path[:-1], key) as temp:
                 async with self._dav.ask("put", key, "PUT", temp, {}, data) as answer:
                     if answer.status not in DONE:
-                        if answer.status in {404, 409} and not last:  # the directory went since we looked
-                            self._ready.clear()
+                        self._ready.clear()  # perhaps the directory went since we looked
+                        if answer.status in _NO_PARENT and not last:
                             continue
                         raise await self._dav.refused(answer, "put", key)
                 moved = await self._move(key, temp, path, replacing=not create_only)
@@ -190,6 +193,7 @@ class WebDAVStore:
         async with self._temporary(path[:-1], key) as temp:
             async with self._dav.ask("put", key, "PUT", temp, {}, body()) as answer:
                 if answer.status not in DONE:
+                    self._ready.clear()
                     raise await self._dav.refused(answer, "put", key)
             # Some servers (PHP behind FastCGI) take a body without a length for an empty one, and say 201.
             stored = await self._dav.entry(temp, "put", key)
@@ -213,14 +217,18 @@ class WebDAVStore:
 
     async def _move(self, key: str, temp: Parts, path: Parts, *, replacing: bool) -> bool:
         """Give the temporary file its name; False, and it is gone, if the name was taken."""
-        headers = {"Destination": self._dav.place + target(path), "Overwrite": "T" if replacing else "F"}
-        for wait in (*_LOCKED, None):
+        waits = iter(_LOCKED)
+        while True:
+            headers = {"Destination": self._place + target(path), "Overwrite": "T" if replacing else "F"}
             async with self._dav.ask("put", key, "MOVE", temp, headers) as answer:
                 if answer.status in DONE:
                     return True
                 if answer.status == 412 and not replacing:
                     break
-                if answer.status != 423 or wait is None:
+                if answer.status in {400, 502} and self._place:
+                    # A server behind a proxy takes its own public address for another server's.
+                    self._place, wait = "", 0.0
+                elif answer.status != 423 or (wait := next(waits, 0.0)) == 0.0:
                     raise await self._dav.refused(answer, "put", key)
             await asyncio.sleep(wait)
         await self._dav.discard(temp)
@@ -261,7 +269,7 @@ class WebDAVStore:
     async def _make(self, directory: Parts, key: str) -> None:
         """MKCOL, of the directories above too where they are missing."""
         for above in (False, True):
-            async with self._dav.ask("put", key, "MKCOL", directory) as answer:
+            async with self._dav.ask("put", key, "MKCOL", target(directory) + "/") as answer:
                 if answer.status in {*DONE, 405}:  # 405: it is there
                     return
                 if above or answer.status not in {404, 409}:
