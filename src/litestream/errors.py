@@ -17,7 +17,8 @@
     │   ├── NoGenerationError         "no generation available"
     │   ├── NoSnapshotsError          "no snapshots available"
     │   ├── GenerationChangedError    the generation changed while a snapshot was written
-    │   └── PositionError             segments do not line up with the replica's position
+    │   ├── PositionError             segments do not line up with the replica's position
+    │   └── ChecksumMismatchError     "invalid replica, checksum mismatch": the restored copy is not the database
     ├── StorageError                  an object store said no; `key` says for which object, `permanent` whether to retry
     │   ├── ObjectNotFoundError
     │   └── ObjectExistsError         create-only put met an object with other content
@@ -112,6 +113,13 @@ class GenerationChangedError(ReplicaError):
 
 class PositionError(ReplicaError):
     """Segments do not continue from the replica's position."""
+
+
+class ChecksumMismatchError(ReplicaError):
+    """What was restored from the replica is not what the database is at the same position."""
+
+    def __init__(self, message: str = "invalid replica, checksum mismatch") -> None:
+        super().__init__(message)
 
 
 class StorageError(LitestreamError):

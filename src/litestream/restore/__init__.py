@@ -114,7 +114,8 @@ class _Run:
         self.plan = plan
         self.target = target
         self.options = options
-        self.fetcher = Fetcher(plan, target.directory, progress)
+        self.fetcher = Fetcher(plan, target.directory, progress, background=options.scratch)
+        self._level = logging.DEBUG if options.scratch else logging.INFO
         snapshot = plan.objects.snapshot
         self.end = Pos(plan.generation, snapshot.index, 0)
         self.time_ns = int(snapshot.created_at * 1e9)
@@ -124,16 +125,18 @@ class _Run:
     async def result(self, began: float) -> RestoreResult:
         """Do it."""
         snapshot = self.plan.objects.snapshot
-        _log.info("restoring snapshot %s/%08x to %s", snapshot.generation, snapshot.index, self.target.name)
+        _log.log(
+            self._level, "restoring snapshot %s/%08x to %s", snapshot.generation, snapshot.index, self.target.name
+        )
         try:
             with self.target.errors():
                 self.target.create()
                 writer = await self._write()
                 if not self.plan.objects.segments:
-                    _log.info("no wal files found, snapshot only")
+                    _log.log(self._level, "no wal files found, snapshot only")
                 await self.fetcher.run(self.target.sync)
                 await self._check()
-                _log.info("renaming database from temporary location")
+                _log.log(self._level, "renaming database from temporary location")
                 self.target.publish()
         finally:
             self.fetcher.close()
@@ -153,6 +156,7 @@ class _Run:
             segments=len(self.plan.objects.segments),
             integrity_check=self.options.integrity_check,
             duration_ms=round((time.monotonic() - began) * 1000),
+            files=self.plan.files(),
             warnings=self.plan.warnings,
         )
 
@@ -165,6 +169,8 @@ class _Run:
             key = self.fetcher.key(self.plan.objects.snapshot)
             needed = Pos(self.plan.generation, *stamp.required)
             raise CorruptObjectError(f"needs the WAL up to {needed}, where no transaction ends", key=key)
+        if self.plan.position is not None and self.end != self.plan.position:
+            raise RestoreError(f"no transaction ends at {self.plan.position}: the nearest one before at {self.end}")
         await self._apply_snapshot(writer)
         return writer
 
@@ -179,7 +185,7 @@ class _Run:
                     self._check_links(segment, after)
                     frames = segment.frames
                     if writer.total is None:
-                        frames = segment.committed()
+                        frames = segment.committed(self._most(segment))
                         if frames:
                             self._begin(writer, segment, frames)
                     if frames:
@@ -187,6 +193,13 @@ class _Run:
                 finally:
                     segment.close()
                 after = segment
+
+    def _most(self, segment: Segment) -> int | None:
+        """How many frames of a segment stand before the position that is asked for; None: all may be taken."""
+        position = self.plan.position
+        if position is None or segment.info.index != position.index:
+            return None
+        return segment.frames_until(position.offset)
 
     def _check_links(self, segment: Segment, after: Segment | None) -> None:
         plan, until = self.plan, self.plan.until_ns

@@ -153,7 +153,7 @@ async def _survey(name: str, client: ReplicaClient, options: RestoreOptions, war
     found = [
         Candidate(name, client.store, generation, view.layout, view.snapshots, view.segments)
         for generation, view in overview.items()
-        if options.generation in ("", generation)
+        if options.only_generation in ("", generation)
     ]
     restorable = [candidate for candidate in found if candidate.snapshots]
     warnings += [f"generation {c.generation} on {name} has WAL but no snapshot (yet)" for c in found if not c.snapshots]
@@ -166,7 +166,7 @@ async def _survey(name: str, client: ReplicaClient, options: RestoreOptions, war
     for outcome in await asyncio.gather(*map(look, restorable), return_exceptions=True):
         if outcome is not None:
             raise outcome
-    if overview.has_ltx and not options.generation:
+    if overview.has_ltx and not options.only_generation:
         newest = max((c.time_ns for c in restorable), default=-1)
         if newest < await _ltx_time(client.store):
             raise LTXReplicaError(
@@ -220,6 +220,10 @@ async def plan_generation(
         early = await _until(candidate, segments, until)
         cut = len(early) < len(segments)
         segments = early
+    if options.position is not None:
+        position = (options.position.index, options.position.offset)
+        index, cut = position[0], True
+        segments = [s for s in segments if (s.index, s.offset) < position]
     for snapshot in reversed(candidate.snapshots):
         if index is not None and snapshot.index > index:
             continue
@@ -244,13 +248,20 @@ async def _plan_from(
     cut: bool,
 ) -> Plan | None:
     """The plan with this snapshot; None if it is too late for the limits. `cut`: they leave out segments."""
-    index, until, key = options.index, options.timestamp_ns, candidate.key(snapshot)
+    index, until, position = options.index, options.timestamp_ns, options.position
+    key = candidate.key(snapshot)
     stamp = await candidate.stamp(snapshot)
     check_stamp(snapshot, stamp, key, stamped=candidate.stamped)
     if until is not None and await candidate.commit_time(snapshot) > until:
         return None
     chosen = [s for s in segments if s.index >= snapshot.index]
     end = await _end(candidate, snapshot, chosen)
+    if stamp is not None and position is not None:
+        if stamp.required > (position.index, position.offset):
+            return None
+        if end < (position.index, position.offset):
+            last = candidate.layout.wal_key(candidate.generation, *end)
+            raise CorruptObjectError(f"missing WAL segment: no object goes up to {position}", key=last)
     if stamp is not None and stamp.required > end:
         if cut and (until is not None or stamp.required[0] > (index or 0)):
             return None
@@ -267,6 +278,7 @@ async def _plan_from(
         RestorePlan(snapshot, tuple(ordered)),
         stamp,
         until_ns=until,
+        position=position,
     )
 
 

@@ -43,14 +43,25 @@ class RestoreOptions:
     """Permission bits of the output. None: those of `source_path` if that exists, else 0600."""
     source_path: str = ""
     """The database that the output is a copy of: if it exists, the output gets its mode and owner."""
+    position: Pos | None = None
+    """Exactly this position, which is the end of a transaction; alone, not with another limit."""
+    scratch: bool = False
+    """The output is only looked at and then thrown away: no fsync, threads of low priority, told at debug level."""
 
     def __post_init__(self) -> None:
         if self.index is not None and self.timestamp_ns is not None:
             raise RestoreError("cannot restore to an index and to a timestamp at once: give one of them")
+        if self.position is not None and (self.generation or self.index is not None or self.timestamp_ns is not None):
+            raise RestoreError("a position is a limit by itself: no generation, index or timestamp goes with it")
         if self.parallelism < 1:
             raise RestoreError(f"parallelism must be 1 or more, not {self.parallelism}")
         if self.integrity_check not in ("none", "quick", "full"):
             raise RestoreError(f"integrity check must be none, quick or full, not {self.integrity_check!r}")
+
+    @property
+    def only_generation(self) -> str:
+        """The generation that is asked for; empty: any."""
+        return self.position.generation if self.position is not None else self.generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +89,8 @@ class Plan:
     """The snapshot's stamp; None: the generation is one without stamps."""
     until_ns: int | None = None
     """No commit later than this may be in it."""
+    position: Pos | None = None
+    """It ends exactly here; None: behind the last commit."""
     hint: str = ""
     """What else could be restored if an object of this plan is damaged."""
     warnings: tuple[str, ...] = ()
@@ -135,7 +148,7 @@ class RestoreResult:
     duration_ms: int
     dry_run: bool = False
     files: list[PlannedObject] = field(default_factory=list)
-    """The plan, in a dry run."""
+    """The objects that it is made of."""
     warnings: tuple[str, ...] = ()
 
     @property

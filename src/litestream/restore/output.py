@@ -79,7 +79,9 @@ class Output:
             self._file = fsutil.AtomicFile(self.path, mode=mode, owner=owner)
 
     def sync(self) -> None:
-        """Make the content durable."""
+        """Make the content durable, if it is to stay."""
+        if self._options.scratch:
+            return
         with self.errors():
             os.fsync(self.fd)
 
@@ -90,7 +92,7 @@ class Output:
             if not self._options.force:
                 self.check()
                 try:
-                    self._file.publish(create_only=True)
+                    self._file.publish(create_only=True, durable=not self._options.scratch)
                 except FileExistsError as error:
                     raise OutputExistsError(
                         f"output file already exists: {self.name} (it has just appeared)"

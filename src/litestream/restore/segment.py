@@ -121,9 +121,13 @@ class Segment:
             return FrameHeader.parse(memoryview(self._buffer)[at : at + FRAME_HEADER_SIZE])
         return FrameHeader.parse(os.pread(self._spool.fileno(), FRAME_HEADER_SIZE, at))
 
-    def committed(self) -> int:
-        """How many leading frames there are up to and including the last that ends a transaction."""
-        count = self.frames
+    def frames_until(self, offset: int) -> int:
+        """How many of its frames end at or before an offset of the WAL."""
+        return min(self.frames, max(0, offset - self.info.offset - self._head) // self._frame)
+
+    def committed(self, most: int | None = None) -> int:
+        """How many leading frames (of the first `most`) there are up to the last that ends a transaction."""
+        count = self.frames if most is None else most
         while count and not self.frame(count - 1).commit:
             count -= 1
         return count
