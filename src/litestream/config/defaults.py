@@ -51,7 +51,7 @@ def said_by_url(url: str, kind: str) -> frozenset[str]:
     said = set(_PLACE)
     if "@" in parts.netloc:
         said |= _LOGIN
-    if kind == "s3" and re.search(r"[.:]", parts.netloc.rpartition("@")[2]):
+    if kind in {"s3", "oss"} and re.search(r"[.:]", parts.netloc.rpartition("@")[2]):
         said |= _ADDRESS
     names = {pair.partition("=")[0].lower().replace("-", "").replace("_", "") for pair in parts.query.split("&")}
     return frozenset(said | {name for name in BY_NAME if name.replace("-", "") in names})

@@ -20,7 +20,7 @@ STORE_KEYS = (
     # S3; some of them also OSS, GCS, Azure and NATS
     _key("access-key-id", "s3 oss", "half of the credentials; also LITESTREAM_ACCESS_KEY_ID", versions=ALL),
     _key("secret-access-key", "s3 oss", "the other half; also LITESTREAM_SECRET_ACCESS_KEY", versions=ALL),
-    _key("session-token", "s3", "the third part of credentials that expire", versions=""),
+    _key("session-token", "s3 oss", "the third part of credentials that expire", versions=""),
     _key("region", "s3 oss", "region of the bucket (looked up, else us-east-1)", versions=ALL),
     _key("bucket", "s3 gs abs nats oss", "the bucket; with Azure the container", versions=ALL),
     _key("endpoint", "s3 gs abs oss", "address of a service other than the cloud's own", versions=ALL),

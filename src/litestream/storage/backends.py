@@ -60,7 +60,7 @@ BACKENDS = {
         Backend("sftp", "sftp.SFTPConfig", (), "asyncssh", "sftp"),
         Backend("webdav", "webdav.WebDAVConfig", ("webdavs",), "h11"),
         Backend("nats", "nats.NATSConfig", (), "nats", "nats"),
-        Backend("oss", "oss.OSSConfig", (), "opendal", "webdav"),
+        Backend("oss", "oss.OSSConfig", (), "obstore"),
     )
 }
 _BY_NAME = {name: backend for backend in BACKENDS.values() for name in (backend.type, *backend.aliases)}
