@@ -61,6 +61,10 @@ _SERVICES: tuple[tuple[str, Service], ...] = (
     # Tigris takes path-style requests for old buckets only.
     (r"(?:fly\.storage\.tigris\.dev|t3\.storage(?:api)?\.dev)", Service(path_style=False, region="auto")),
     (r"(?P<region>[^.]+)\.your-objectstorage\.com", _OTHER),
+    (
+        r"(?:s3\.)?oss-(?P<region>[a-z0-9-]+?)(?:-internal)?\.aliyuncs\.com",
+        Service(path_style=False, conditional=False),
+    ),
     (r"[^.]+(?:\.storage)?\.supabase\.co", _OTHER),
     (r"storage(?:\.[^.]+\.rep)?\.googleapis\.com", Service(region="auto", conditional=False, bulk_delete=False)),
 )

@@ -47,11 +47,11 @@ class _Place:
 class S3Store(ObstoreStore):
     """A `Store` in a bucket. Uploads that were broken off long ago are removed after the first large one."""
 
-    def __init__(self, config: S3Config) -> None:
+    def __init__(self, config: S3Config, *, kind: str = "s3", url: str = "") -> None:
         service, named = s3_hosts.service_of(config.endpoint)
         super().__init__(
-            kind="s3",
-            url=config.url,
+            kind=kind,
+            url=url or config.url,
             root=f"{config.path}/" if config.path else "",
             words=Words("bucket", hints(config)),
             conditional=service.conditional if config.conditional is None else config.conditional,
