@@ -7,13 +7,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from litestream import fsutil
-from litestream.errors import LocalStateError
+from litestream.errors import DatabaseAbsentError, LocalStateError
+from litestream.sqlite.connection import printable
 
 
 def meta_path(database: str) -> str:
     """`.<file>-litestream` beside the database: the official programs' place."""
     directory, name = os.path.split(database)
     return os.path.join(directory, f".{name}-litestream")
+
+
+def changed_at(real_path: str, path: str) -> float:
+    """When a database file or its WAL last changed, in Unix seconds; a stat opens nothing.
+
+    Raises `DatabaseAbsentError`, with `path` for people, if there is none.
+    """
+    try:
+        times = [os.stat(real_path).st_mtime]
+    except OSError as error:
+        raise DatabaseAbsentError(f"database does not exist: {printable(path)}") from error
+    try:
+        times.append(os.stat(real_path + "-wal").st_mtime)
+    except OSError:
+        pass  # no WAL: not opened by anybody yet
+    return max(times)
 
 
 def local_access(database: str) -> fsutil.Access:

@@ -33,6 +33,7 @@ class _Entry:
     info: WALSegmentInfo
     end: int  # offset behind the last byte
     durable: bool
+    first_commit_ns: int
 
 
 class ShadowWAL:
@@ -68,7 +69,8 @@ class ShadowWAL:
                 self._remove(entry.info.pos for entry in self._entries)
                 self._entries = []
             last = checked
-            self._entries.append(_Entry(self._info(pos), offset + checked[0].length, durable=False))
+            end = offset + checked[0].length
+            self._entries.append(_Entry(self._info(pos), end, False, checked[0].first_commit_ns))
             self._unsynced_directories.add(os.path.dirname(self._path(pos)))
         return last
 
@@ -90,6 +92,15 @@ class ShadowWAL:
     def size(self) -> int:
         """Bytes on disk."""
         return sum(entry.info.size for entry in self._entries)
+
+    def behind(self, pos: Pos) -> tuple[int, float]:
+        """Bytes of WAL that stand behind `pos`, and the Unix time at which the oldest commit among them was seen.
+
+        (0, 0.0) if there are none; everything that is kept if `pos` is of another generation. Any thread.
+        """
+        entries = self._pending(pos)
+        since = entries[0].first_commit_ns / 1e9 if entries else 0.0
+        return sum(entry.end - entry.info.offset for entry in entries), since
 
     def index_within(self, limit: int) -> int:
         """The first index from which on all segments together take at most `limit` bytes; the last one if none does."""
@@ -121,7 +132,7 @@ class ShadowWAL:
             raise ContinuityLostError("no shadow wal") from error
         self._unsynced_directories.add(directory)
         info = WALSegmentInfo(self.generation, pos.index, pos.offset, len(body), stamp.last_commit_ns / 1e9)
-        self._entries.append(_Entry(info, pos.offset + stamp.length, durable=False))
+        self._entries.append(_Entry(info, pos.offset + stamp.length, False, stamp.first_commit_ns))
         self._last = (pos, body)
         return info
 
