@@ -26,15 +26,15 @@ from litestream.core.stamp import Stamp
 from litestream.db.attach import NO_SHADOW, Attachment, attach
 from litestream.db.guard import Guard
 from litestream.db.notes import Notes
-from litestream.db.paths import local_access, local_errors
+from litestream.db.paths import changed_at, local_access, local_errors
 from litestream.db.paths import meta_path as default_meta_path
 from litestream.db.pinned import PinnedWAL
+from litestream.db.shadow import ShadowWAL
 from litestream.db.snapshot import DatabaseSnapshot
 from litestream.db.stats import Stats
 from litestream.errors import (
     ContinuityLostError,
     CorruptObjectError,
-    DatabaseAbsentError,
     DatabaseError,
     GenerationChangedError,
     NoGenerationError,
@@ -153,15 +153,21 @@ class DB:
 
     def updated_at(self) -> float:
         """When the database file or its WAL last changed, in Unix seconds. `DatabaseAbsentError` if there is none."""
+        return changed_at(self._real_path, self._path)
+
+    @property
+    def shadow(self) -> ShadowWAL | None:
+        """What was copied and is kept for the replicas; None before the first attach."""
+        return self._attached.shadow if self._attached is not None else None
+
+    def uncopied(self) -> int | None:
+        """Bytes of the WAL that are committed and not copied yet; None while another thread is at work. Cheap."""
+        if not self._lock.acquire(blocking=False):
+            return None
         try:
-            times = [os.stat(self._real_path).st_mtime]
-        except OSError as error:
-            raise DatabaseAbsentError(f"database does not exist: {printable(self._path)}") from error
-        try:
-            times.append(os.stat(self.wal_path).st_mtime)
-        except OSError:
-            pass  # no WAL: not opened by anybody yet
-        return max(times)
+            return self._attached.capture.pending() if self._attached is not None else 0
+        finally:
+            self._lock.release()
 
     def wal_segments(self, generation: str) -> list[WALSegmentInfo]:
         """Shadow segments of a generation that are kept, in order; empty for any but the current one."""
