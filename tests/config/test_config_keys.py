@@ -115,8 +115,8 @@ def test_the_table_is_complete() -> None:
             ours.add(key.name)
             assert not key.versions or section == TOP, f"{section} {key.name}"
     assert ours == {
-        "snapshot-interval", "retention-check-interval", "session-token", "sse", "conditional", "max-requests",
-        "per-second", "per-month",
+        "snapshot-interval", "retention-check-interval", "session-token", "sse", "conditional", "credential-path",
+        "max-requests", "per-second", "per-month",
     }  # fmt: skip
 
 

@@ -23,13 +23,18 @@ _ADDRESS = frozenset({"endpoint", "region"})
 """What a URL says whose host is more than a bucket's name."""
 
 
+_NEVER = frozenset({("gs", "endpoint")})
+"""The official programs know no endpoint of GCS: one at the top of a file is that of another service, which must not
+be sent Google's tokens."""
+
+
 def applying(defaults: Mapping[str, Any], own: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """The values of a replica of type `kind`: its own, and where it has none the defaults. Keys as in the file."""
     said = said_by_url(own.get("url") or "", kind)
     values = {
         name: value
         for name, value in defaults.items()
-        if name not in said and (name not in BY_NAME or not BY_NAME[name].types or kind in BY_NAME[name].types)
+        if name not in said and _has(kind, name) and (kind, name) not in _NEVER
     }
     for name, value in own.items():
         if value == "" and name in BY_NAME and not BY_NAME[name].needs_value:
@@ -38,6 +43,10 @@ def applying(defaults: Mapping[str, Any], own: Mapping[str, Any], kind: str) -> 
             value = {**values[name].given(), **value}
         values[name] = value
     return values
+
+
+def _has(kind: str, name: str) -> bool:
+    return name not in BY_NAME or not BY_NAME[name].types or kind in BY_NAME[name].types
 
 
 def said_by_url(url: str, kind: str) -> frozenset[str]:
@@ -60,7 +69,8 @@ def said_by_url(url: str, kind: str) -> frozenset[str]:
 def unused(defaults: ReplicaDefaults, kinds: set[str]) -> Iterator[tuple[str, str]]:
     """(key, warning) of the defaults that no replica of these types takes; none where there is no replica at all."""
     for name in defaults.given() if kinds else ():
-        types = BY_NAME[name].types if name in BY_NAME and name != AGE else ()
+        all_types = BY_NAME[name].types if name in BY_NAME and name != AGE else ()
+        types = tuple(kind for kind in all_types if (kind, name) not in _NEVER)
         if types and kinds.isdisjoint(types):
             owners = "replicas at a service" if types == NETWORK else f"replicas of type {', '.join(types)}"
             yield name, f"has no effect: it is for {owners}, and there is none here"

@@ -40,6 +40,8 @@ STORE_KEYS = (
     _key("sse-customer-key", "s3", "that key, 32 bytes in base64"),
     _key("sse-customer-key-path", "s3", "a file with that key"),
     _key("sse-kms-key-id", "s3", "encrypt with this key of the cloud's key service"),
+    # GCS
+    _key("credential-path", "gs", "JSON file of a service account (GOOGLE_APPLICATION_CREDENTIALS)", versions=""),
     # Azure
     _key("account-name", "abs", "the storage account", versions=ALL),
     _key("account-key", "abs", "its key; also LITESTREAM_AZURE_ACCOUNT_KEY", versions=ALL),

@@ -120,6 +120,7 @@ class StoreSettings(Model):
     sse_customer_key: NeededSecret = None
     sse_customer_key_path: NeededFile = None
     sse_kms_key_id: NeededText = None
+    credential_path: File = None
     account_name: Text = None
     account_key: Secret = None
     sas_token: Secret = None
