@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 
 from litestream.client import Overview, ReplicaClient
 from litestream.core.position import Pos, SnapshotInfo
@@ -78,6 +78,8 @@ class Replica:
         self._wal_lock = asyncio.Lock()
         self._snapshot_lock = asyncio.Lock()
         self._indexes: tuple[str, set[int]] = ("", set())  # a generation, and its snapshots on this replica
+        self._durable = Pos()
+        self._listeners: list[Callable[[], None]] = []
         self._monitor: Monitor | None = None
         self._tasks: list[asyncio.Task[None]] = []
         metrics = metrics or DEFAULT
@@ -103,6 +105,36 @@ class Replica:
     def pos(self) -> Pos:
         """What the replica has; the zero position while that is not known (at first, and after an error)."""
         return self._uploader.pos if self._uploader is not None else Pos()
+
+    @property
+    def durable(self) -> Pos:
+        """Up to where the database can be restored from here, as far as is known. Unlike `pos` it outlives an error,
+        and it is zero as long as there is WAL and no snapshot."""
+        pos = self.pos
+        if not pos.is_zero and self._indexes[0] == pos.generation and self._indexes[1]:
+            self._durable = pos
+        return self._durable
+
+    @property
+    def stored_at(self) -> float:
+        """When an object was last stored here by this process, in Unix seconds; 0 if none was."""
+        return self._uploader.stored_at if self._uploader is not None else 0.0
+
+    @property
+    def snapshots_known(self) -> int | None:
+        """How many snapshots the database's generation has here; None while that is not known."""
+        generation, indexes = self._indexes
+        return len(indexes) if generation else None
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called, on the event loop, after something was stored. Returns how to stop that."""
+        self._listeners.append(callback)
+
+        def unsubscribe() -> None:
+            if callback in self._listeners:
+                self._listeners.remove(callback)
+
+        return unsubscribe
 
     @property
     def error(self) -> Exception | None:
@@ -188,8 +220,9 @@ class Replica:
                         await self._locate(uploader, generation, first)
                 await uploader.send()
             except BaseException:
-                uploader.forget()
+                self._forget_pos(uploader)
                 raise
+        self._tell()
 
     async def _locate(self, uploader: Uploader, generation: str, first: Pos | None) -> None:
         indexes = await self._known_indexes(generation)
@@ -202,8 +235,16 @@ class Replica:
 
     def _forget(self, uploader: Uploader) -> None:
         """Something failed: what the replica holds is asked anew."""
-        uploader.forget()
+        self._forget_pos(uploader)
         self._indexes = ("", set())
+
+    def _forget_pos(self, uploader: Uploader) -> None:
+        self._durable = self.durable  # what is stored stays stored
+        uploader.forget()
+
+    def _tell(self) -> None:
+        for callback in list(self._listeners):
+            callback()
 
     # -- snapshots
 
@@ -271,6 +312,8 @@ class Replica:
         finally:
             await to_the_end(db.call(stream.close))
         self._remember(pos.generation, {*await self._known_indexes(pos.generation), pos.index})
+        self._database()[1].stored_at = time.time()
+        self._tell()
         fields = {"generation": pos.generation, "index": pos.index, "sz": info.size}
         fields["elapsed"] = round(time.monotonic() - started, 6)
         self.logger.info("snapshot written %s/%08x", pos.generation, pos.index, extra={"fields": fields})
@@ -364,12 +407,14 @@ class Replica:
         if gone and await self._uploader.lost(newest):
             self.logger.warning("objects are gone from the replica, beginning anew")
             self._forget(self._uploader)
+            self._durable = Pos()
             db, _ = self._database()
             db.new_generation(f"the replica {self.name} lacks WAL that was stored: {newest}")
             raise PositionError(f"replica lacks WAL that was stored: {newest}")
         if indexes - there:
             self.logger.warning("a snapshot is gone from the replica, another one follows")
             self._forget(self._uploader)
+            self._durable = Pos()
         return overview
 
     # -- inside

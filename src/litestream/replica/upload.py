@@ -35,6 +35,7 @@ class Uploader:
         pos: what the replica has; the zero position while that is not known.
         newest: name of the last object there; the zero position if there is none, or that is not known.
         uploaded_at: monotonic time at which the last upload began.
+        stored_at: Unix time at which the last object was stored; 0 if this process stored none.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Uploader:
         self.pos = Pos()
         self.newest = Pos()
         self.uploaded_at = float("-inf")
+        self.stored_at = 0.0
         self._db = db
         self._client = client
         self._name = name
@@ -190,6 +192,7 @@ class Uploader:
         self.uploaded_at = started
         stored = await self._client.write_wal_segment(start, body)
         self.newest = start
+        self.stored_at = time.time()
         size = expected.offset - start.offset
         self._bytes.inc(size)
         elapsed = round(self._clock() - started, 6)
