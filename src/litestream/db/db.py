@@ -26,10 +26,11 @@ from litestream.core.stamp import Stamp
 from litestream.db.attach import NO_SHADOW, Attachment, attach
 from litestream.db.guard import Guard
 from litestream.db.notes import Notes
+from litestream.db.pages import Readings
 from litestream.db.paths import changed_at, local_access, local_errors
 from litestream.db.paths import meta_path as default_meta_path
 from litestream.db.pinned import PinnedWAL
-from litestream.db.shadow import ShadowWAL
+from litestream.db.shadow import ShadowWAL, least_of
 from litestream.db.snapshot import DatabaseSnapshot
 from litestream.db.stats import Stats
 from litestream.errors import (
@@ -40,6 +41,7 @@ from litestream.errors import (
     NoGenerationError,
 )
 from litestream.sqlite.connection import printable
+from litestream.sqlite.pages import LivePages
 from litestream.sqlite.source import Source
 
 T = TypeVar("T")
@@ -112,6 +114,7 @@ class DB:
         self._attached: Attachment | None = None
         self._lost = ""
         self._snapshots: set[DatabaseSnapshot] = set()
+        self.readings = Readings()
         self._subscribers: list[Callable[[], None]] = []
         self._acknowledged: dict[str, Pos] = {}
         self._notes = Notes(self.meta_path)
@@ -241,12 +244,7 @@ class DB:
     def open_snapshot(self) -> DatabaseSnapshot:
         """Begin reading the database file. Raises `NoGenerationError` while not attached."""
         with self._lock:
-            attached = self._attached
-            if attached is None or self._lost:
-                raise NoGenerationError
-            self._copy()
-            if self._lost:
-                raise GenerationChangedError("generation changed during snapshot")
+            attached = self._copied(self._ready())
             reader = attached.source.begin_reader()
             snapshot = DatabaseSnapshot(
                 attached.source,
@@ -259,6 +257,12 @@ class DB:
             self._snapshots.add(snapshot)
         self._notify()
         return snapshot
+
+    def open_pages(self) -> tuple[LivePages, Pos]:
+        """Begin reading one committed state, and its position; `readings.end` ends it. Errors as in `open_snapshot`."""
+        with self._lock:
+            attached = self._ready()
+            return self.readings.begin(attached.source, lambda: self._copied(attached).capture.cursor)
 
     # -- the work
 
@@ -408,7 +412,7 @@ class DB:
             self._copy()
             if not self._lost:
                 with local_errors(self.meta_path):
-                    attached.shadow.persist(self._least_acknowledged())
+                    attached.shadow.persist(least_of(self._acknowledged.values(), self.pos()))
         except CorruptObjectError:
             self._lose(NO_SHADOW)
         except BaseException:
@@ -422,16 +426,8 @@ class DB:
         self._prune(attached)
         return True
 
-    def _least_acknowledged(self) -> Pos | None:
-        """The position that every replica of this generation has; None if one has nothing of it."""
-        generation = self.pos().generation
-        positions = list(self._acknowledged.values())
-        if any(pos.generation != generation for pos in positions):
-            return None
-        return min(positions) if positions else self.pos()
-
     def _prune(self, attached: Attachment) -> None:
-        least, cursor = self._least_acknowledged(), attached.capture.cursor
+        least, cursor = least_of(self._acknowledged.values(), self.pos()), attached.capture.cursor
         index = least.index if least is not None else 0
         # Sending more than a snapshot is worth nobody's disk: a replica that is so far behind starts over.
         limit = max(SHADOW_LIMIT, SHADOW_WALS * cursor.pos.offset, attached.source.database_size())
@@ -479,6 +475,7 @@ class DB:
         # What they read is of a history that is over, and their upload may hang: they are not waited for.
         for snapshot in list(self._snapshots):
             snapshot.close()
+        self.readings.end_all()
         if attached is not None:
             attached.source.end_reader(attached.reader)
             attached.source.close()
@@ -574,6 +571,18 @@ class DB:
 
     # -- inside: snapshots
 
+    def _ready(self) -> Attachment:
+        if self._attached is None or self._lost:
+            raise NoGenerationError
+        return self._attached
+
+    def _copied(self, attached: Attachment) -> Attachment:
+        """The attachment, with everything copied that is committed by now."""
+        self._copy()
+        if self._lost:
+            raise GenerationChangedError("generation changed during snapshot")
+        return attached
+
     def _check_generation(self, attached: Attachment) -> None:
         if self._attached is not attached or self._lost:
             raise GenerationChangedError("generation changed during snapshot")
@@ -583,9 +592,7 @@ class DB:
             attached = self._attached
             if attached is None or self._lost or attached.shadow.generation != snapshot.pos.generation:
                 raise GenerationChangedError("generation changed during snapshot")
-            self._copy()
-            if self._lost:
-                raise GenerationChangedError("generation changed during snapshot")
+            self._copied(attached)
             attached.remember_base(snapshot.sha256)
             return attached.capture.snapshot_stamp(snapshot.pos.index, attached.state.previous_pos, snapshot.size)
 

@@ -242,3 +242,11 @@ def _names(directory: str) -> list[str]:
         return os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def least_of(acknowledged: Iterable[Pos], current: Pos) -> Pos | None:
+    """The position that every replica has in the generation of `current`; None if one has nothing of it."""
+    positions = list(acknowledged)
+    if any(pos.generation != current.generation for pos in positions):
+        return None
+    return min(positions) if positions else current

@@ -1,8 +1,8 @@
 """One committed state of a live database, page by page, while writers go on.
 
-A read transaction keeps the state in place (docs/capture.md, F1 and F2). If it took a mark, the WAL cannot be reset and no page is
-backfilled from a frame behind the mark: a page is its last frame up to there, else what stands in the file. If
-everything was backfilled when it began, the file alone is the state, and no checkpoint may touch it.
+A read transaction keeps the state in place (docs/capture.md, F1 and F2). If it took a mark, the WAL cannot be reset and
+no page is backfilled from a frame behind the mark: a page is its last frame up to there, else what stands in the file.
+If everything was backfilled when it began, the file alone is the state, and no checkpoint may touch it.
 """
 
 from __future__ import annotations

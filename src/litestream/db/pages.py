@@ -1,0 +1,60 @@
+"""Readings of the live database page by page, and where in its generation each of them stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from litestream.core.position import Pos
+from litestream.errors import DatabaseBusyError
+from litestream.sqlite.pages import LivePages
+
+if TYPE_CHECKING:
+    from litestream.db.capture import Cursor
+    from litestream.sqlite.source import Source
+
+
+class Readings:
+    """The readings that are open. The caller serialises `begin` and `end_all`."""
+
+    def __init__(self) -> None:
+        self._open: list[LivePages] = []
+
+    def begin(self, source: Source, copy: Callable[[], Cursor]) -> tuple[LivePages, Pos]:
+        """Begin one; `copy` copies everything that is committed by then and gives the cursor behind it."""
+        pages = LivePages.begin(source)
+        self._open.append(pages)
+        try:
+            return pages, position_of(pages, copy())
+        except BaseException:
+            self.end(pages)
+            raise
+
+    def end(self, pages: LivePages) -> None:
+        """End one. May be called twice, and while another thread still reads."""
+        pages.close()
+        if pages in self._open:
+            self._open.remove(pages)
+
+    def end_all(self) -> None:
+        """End what is open: what it reads is going to be closed."""
+        for pages in list(self._open):
+            self.end(pages)
+
+
+def position_of(pages: LivePages, cursor: Cursor) -> Pos:
+    """The position of the state that `pages` reads; `cursor` has copied everything that was committed since.
+
+    Raises `DatabaseBusyError` if the two do not fit, which only a WAL that was reset twice could do.
+    """
+    generation, index = cursor.pos.generation, cursor.pos.index
+    if pages.header.salts == cursor.salts:
+        if pages.end:
+            return Pos(generation, index, pages.end)
+        # The WAL was empty still: the state is all that came before it.
+        return Pos(generation, index, 0) if cursor.ended.is_zero else cursor.ended
+    if not pages.end:
+        return cursor.pos
+    if cursor.ended.offset == pages.end:  # all was backfilled, and a writer has started the WAL over meanwhile
+        return cursor.ended
+    raise DatabaseBusyError("the WAL started over while its position was looked up")
