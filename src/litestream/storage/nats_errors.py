@@ -59,13 +59,13 @@ def translated(url: str, bucket: str, action: str, key: str) -> Iterator[None]:
 
 def connect_error(error: Exception, url: str, way: str) -> StorageError:
     """Why there is no connection. `way` is how we logged in."""
-    text = str(error).lower()
-    if any(word in text for word in ("authorization violation", "authentication", "user jwt", "expired")):
-        reason = f"the server refuses us ({way}): check username, password, token, nkey, seed, creds"
-        return StorageError(f"{url}: cannot connect: {reason}", permanent=True, code="AccessDenied")
     tls = _tls_reason(error)
     if tls:
         return StorageError(f"{url}: cannot connect: {tls}", permanent=True, code="TLS")
+    text = str(error).lower()
+    if "authorization" in text or "authentication" in text:
+        reason = f"the server refuses us ({way}): check username, password, token, nkey, seed, creds"
+        return StorageError(f"{url}: cannot connect: {reason}", permanent=True, code="AccessDenied")
     code, reason = _reason(error)
     return StorageError(f"{url}: cannot connect: {reason}", code=code)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ _FAMILIES = (
     ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
     ("rsa-sha2-512", "rsa-sha2-256"),
 )
-"""A fingerprint does not say which of its keys the server has to show: each is asked for in turn."""
+_ALL = tuple(name for family in _FAMILIES for name in family)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +79,13 @@ class HostKeys:
     authority: bool = False
     trusted: Sequence[asyncssh.SSHKey] = field(default_factory=list)
 
-    def algorithms(self) -> Iterator[Sequence[str]]:
-        """Kinds of keys to ask the server for, in turn; empty: what goes with the trusted keys."""
-        if self.pins.fingerprints:
-            yield from _FAMILIES
-        else:
-            yield ()
+    def algorithms(self) -> Sequence[Sequence[str]]:
+        """Kinds of keys to ask the server for, in turn, as long as none is accepted.
+
+        Empty: what goes with the trusted keys. A server without such a key hangs up, so it is asked for any after that
+        (and refused with it). A fingerprint does not say of which of its keys it is, so each is asked for.
+        """
+        return _FAMILIES if self.pins.fingerprints else ((), _ALL)
 
     def known(self, host: str, addr: str, port: int | None) -> Sequence[Sequence[Any]]:
         """Trusted keys, authorities and revoked keys, for asyncssh; `read` comes first."""
@@ -107,12 +108,11 @@ class HostKeys:
         self.offered, self.authority = key, True
         return False
 
-    def refusal(self, reason: str) -> StorageError:
+    def refusal(self) -> StorageError:
         """The error about a key that is not trusted, with what to write where."""
         place = self.host if self.port == 22 else f"[{self.host}]:{self.port}"
-        if self.offered is None:
-            text = f"{reason}; nothing was sent" if reason else "the host key cannot be verified"
-        else:
+        text = "the host key is revoked, or cannot be verified: nothing was sent"
+        if self.offered is not None:
             text = self._about_key(place, self.offered)
         return StorageError(f"{self.url}: {text}", permanent=True, code=CODE)
 

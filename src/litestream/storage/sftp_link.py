@@ -103,28 +103,19 @@ async def connect(config: SFTPConfig) -> SFTPLink:
     hosts = HostKeys(config.url, host, port, check_pins(config.host_key))
     hosts.read()
     login, tried = _login(config)
-    algorithms = list(hosts.algorithms())
-    for number, names in enumerate(algorithms, 1):
+    ways = hosts.algorithms()
+    for number, names in enumerate(ways, 1):
         try:
             return await _session(config, hosts, login, names)
-        except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
-            if number < len(algorithms):
-                continue
-            if isinstance(error, asyncssh.HostKeyNotVerifiable) or hosts.trusted or hosts.offered:
-                raise hosts.refusal(_key_reason(error, hosts)) from None
-            raise storage_error(error, config.url, "connect") from error
+        except asyncssh.HostKeyNotVerifiable:
+            if number == len(ways) or not hosts.pins.fingerprints:
+                raise hosts.refusal() from None
+        except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost, ConnectionResetError) as error:
+            if number == len(ways) or not (hosts.trusted or hosts.pins.fingerprints):
+                raise hosts.refusal() if hosts.offered else storage_error(error, config.url, "connect") from error
         except (asyncssh.Error, OSError) as error:
             raise storage_error(error, config.url, "connect", tried=tried) from error
-    raise AssertionError("there is always a way to ask")
-
-
-def _key_reason(error: asyncssh.Error, hosts: HostKeys) -> str:
-    import asyncssh
-
-    if isinstance(error, asyncssh.KeyExchangeFailed):
-        kinds = ", ".join(sorted({key.get_algorithm() for key in hosts.trusted}))
-        return f"THE HOST KEY HAS CHANGED: the server no longer has a key of the kind that is trusted ({kinds})"
-    return "the host key is revoked or cannot be verified"
+    raise AssertionError("there is always a last way")
 
 
 async def _session(config: SFTPConfig, hosts: HostKeys, login: dict[str, Any], algorithms: Sequence[str]) -> SFTPLink:

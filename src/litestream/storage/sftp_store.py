@@ -81,10 +81,7 @@ class SFTPStore:
         path = self._path(key)
         link = await self._shared.get()
         with self._errors("read", key):
-            try:
-                file = await open_file(link, path)
-            except ABSENT():
-                raise ObjectNotFoundError(key) from None
+            file = await self._open(link, path, key)
         try:
             with self._errors("read", key):
                 size = await self._size(link, file, key)
@@ -165,6 +162,18 @@ class SFTPStore:
             raise StorageError(text, key=key, code="Connection") from None
         except (asyncssh.Error, OSError) as error:
             raise storage_error(error, self.url, action, key, hint=hint) from error
+
+    async def _open(self, link: SFTPLink, path: bytes, key: str) -> asyncssh.SFTPClientFile:
+        import asyncssh
+
+        try:
+            return await open_file(link, path)
+        except ABSENT():
+            raise ObjectNotFoundError(key) from None
+        except asyncssh.SFTPFailure:
+            if await _is_directory(link, path):
+                raise ObjectNotFoundError(key) from None
+            raise
 
     async def _size(self, link: SFTPLink, file: asyncssh.SFTPClientFile, key: str) -> int:
         attrs = await link.ask(file.stat())

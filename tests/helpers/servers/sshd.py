@@ -10,7 +10,7 @@ import secrets
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache as once
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pytest
 
 from helpers.servers.base import Server, free_port, listening
 
+KINDS = ("ed25519", "ecdsa", "rsa")
 _INSTALL = "apt-get install -y openssh-server"
 
 
@@ -39,7 +40,8 @@ def _program() -> str:
 
 def keygen(path: Path, kind: str = "ed25519", passphrase: str = "") -> str:
     """Make a key pair; the public key as one line."""
-    command = ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "test", "-f", str(path)]
+    bits = ["-b", "2048"] if kind == "rsa" else []
+    command = ["ssh-keygen", "-q", "-t", kind, *bits, "-N", passphrase, "-C", "test", "-f", str(path)]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     return " ".join(path.with_name(path.name + ".pub").read_text().split()[:2])
 
@@ -49,33 +51,26 @@ class SSHD:
 
     Attributes:
         port: where it listens.
-        host_key: its ed25519 key, `rsa_key` another; as lines of known_hosts without the host.
+        host_keys: its public keys by kind, as in known_hosts without the host.
         key: the private key of a user who may log in, `stranger` of one who may not.
     """
 
     user = "root"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, subsystem: str = "sftp internal-sftp", kinds: Sequence[str] = KINDS) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self._sshd = _program()
         self._folder = folder
         self.port = free_port()
         self.key, self.stranger = folder / "key", folder / "stranger"
-        self.host_key = keygen(folder / "host_ed25519")
-        self.rsa_key = keygen(folder / "host_rsa", "rsa")
+        self.host_keys = {kind: keygen(folder / f"host_{kind}", kind) for kind in kinds}
         (folder / "authorized_keys").write_text(keygen(self.key) + "\n")
         keygen(self.stranger)
         Path("/run/sshd").mkdir(exist_ok=True)
-        self.write_config()
-        self._server: Server | None = None
-
-    def write_config(self, *extra: str) -> None:
-        """What the next start goes by."""
-        folder = self._folder
         lines = [
             f"Port {self.port}",
             "ListenAddress 127.0.0.1",
-            f"HostKey {folder}/host_ed25519",
-            f"HostKey {folder}/host_rsa",
+            *(f"HostKey {folder}/host_{kind}" for kind in kinds),
             f"PidFile {folder}/pid",
             f"AuthorizedKeysFile {folder}/authorized_keys",
             "PasswordAuthentication no",
@@ -83,10 +78,15 @@ class SSHD:
             "StrictModes no",
             "PermitRootLogin prohibit-password",
             "MaxStartups 200",
-            "Subsystem sftp internal-sftp",
-            *extra,
+            *([f"Subsystem {subsystem}"] if subsystem else []),
         ]
         (folder / "sshd_config").write_text("\n".join(lines) + "\n")
+        self._server: Server | None = None
+
+    @property
+    def host_key(self) -> str:
+        """One of its public keys, as in known_hosts without the host."""
+        return next(iter(self.host_keys.values()))
 
     def start(self) -> None:
         """Start it."""
