@@ -72,6 +72,18 @@ OFFICIAL_05 = {
 OURS = {
     "db_error": ("gauge", {"db"}, "Whether the database is not being replicated, for whatever reason"),
     "replica_error": ("gauge", {"db", "name"}, "Whether the last upload failed"),
+    "replica_lag_seconds": (
+        "gauge",
+        {"db", "name"},
+        "Age of the oldest commit that is not durable in the replica",
+    ),
+    "replica_lag_bytes": ("gauge", {"db", "name"}, "Bytes of WAL that the replica lacks"),
+    "replica_last_upload_timestamp_seconds": (
+        "gauge",
+        {"db", "name"},
+        "When something was last stored there, 0 if nothing yet",
+    ),
+    "shadow_wal_bytes": ("gauge", {"db"}, "Bytes on disk that are kept for the replicas"),
     "wal_pinned_seconds": ("gauge", {"db"}, "For how long a reader has kept the WAL from restarting"),
     "seal_seconds_max": ("gauge", {"db"}, "Longest time for which writers were held back"),
     "request_budget_used": ("gauge", {"budget"}, "Requests counted in this month (UTC)"),

@@ -215,6 +215,14 @@ class Metrics:
         # Ours: what the official program only logs, or does not have.
         self.db_error = gauge("db_error", "Whether the database is not being replicated, for whatever reason", _DB)
         self.replica_error = gauge("replica_error", "Whether the last upload failed", _REPLICA)
+        self.replica_lag_seconds = gauge(
+            "replica_lag_seconds", "Age of the oldest commit that is not durable in the replica", _REPLICA
+        )
+        self.replica_lag_bytes = gauge("replica_lag_bytes", "Bytes of WAL that the replica lacks", _REPLICA)
+        self.replica_last_upload_timestamp_seconds = gauge(
+            "replica_last_upload_timestamp_seconds", "When something was last stored there, 0 if nothing yet", _REPLICA
+        )
+        self.shadow_wal_bytes = gauge("shadow_wal_bytes", "Bytes on disk that are kept for the replicas", _DB)
         self.wal_pinned_seconds = gauge(
             "wal_pinned_seconds", "For how long a reader has kept the WAL from restarting", _DB
         )
@@ -255,6 +263,12 @@ class Metrics:
                 self._collectors.remove(collector)
 
         return stop
+
+    def forget_database(self, path: str) -> None:
+        """Drop every number of a database that is no longer replicated."""
+        for family in self.families():
+            if "db" in family.label_names:
+                family.remove(db=path)
 
     def collect(self) -> None:
         """Bring everything up to date."""

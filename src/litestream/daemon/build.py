@@ -17,6 +17,7 @@ from litestream.daemon.child import Child
 from litestream.daemon.database import DatabaseTask
 from litestream.daemon.logs import quoted
 from litestream.daemon.measures import Measures
+from litestream.daemon.observe import Observer
 from litestream.daemon.server import Entry, Server
 from litestream.daemon.watcher import Watcher
 from litestream.db.db import DB
@@ -82,8 +83,9 @@ def _entry(config: DatabaseConfig, watcher: Watcher, lane: Executor, measures: M
     meta_path = config.meta_path or default_meta_path(config.path)
     replicas = [_replica(db, replica, meta_path) for replica in config.replicas]
     task = DatabaseTask(db, replicas, watcher, sweep_interval=config.monitor_interval)
-    measures.watch(task)
-    return Entry(db, replicas, task.run, [_described(replica) for replica in config.replicas], task.tried)
+    observer = Observer(task, [(replica.type, replica.location) for replica in config.replicas])
+    described = [_described(replica) for replica in config.replicas]
+    return Entry(db, replicas, task.run, described, task.tried, observer.look, measures.watch(observer))
 
 
 def _replica(db: DB, config: ReplicaConfig, meta_path: str) -> Replica:

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from litestream.core.durations import format_duration
 from litestream.core.position import Pos
 from litestream.daemon.child import Child
+from litestream.daemon.status import DatabaseStatus
 from litestream.errors import (
     ConfigError,
     DatabaseAbsentError,
@@ -55,6 +56,10 @@ async def _at_once() -> None:
     """For entries that have nothing to wait for."""
 
 
+def _nothing() -> None:
+    """For entries of which nobody keeps anything."""
+
+
 @dataclass(slots=True)
 class Entry:
     """One database with its replicas, and the work on them: `run` goes on until it is cancelled."""
@@ -66,6 +71,10 @@ class Entry:
     """One text per replica for the log: `name="file" type="file" …`."""
     tried: Callable[[], Awaitable[None]] = _at_once
     """Returns once the database was looked for, found or not: the application may be started then."""
+    status: Callable[[], DatabaseStatus] | None = None
+    """How safe the database is now; None where nobody can tell."""
+    forget: Callable[[], None] = _nothing
+    """Called once the entry is no longer watched: what others keep of it goes."""
 
 
 @dataclass(slots=True)
@@ -136,6 +145,7 @@ class Server:
         outcome = await self._last_sync([entry])
         if not outcome.stuck:
             await self._close([entry])
+        entry.forget()
         return outcome
 
     async def run(
