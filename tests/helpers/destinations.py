@@ -6,6 +6,7 @@ def test_x(destination: Destination) -> None: ...
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -15,6 +16,7 @@ import pytest
 from helpers.cli import Yaml
 from helpers.servers.azurite import Azurite
 from helpers.servers.dav import PASSWORD, USER, DAVServer
+from helpers.servers.nats import NATSServer
 from helpers.servers.s3 import S3Server
 from helpers.servers.sshd import SSHD
 
@@ -70,6 +72,14 @@ def _webdav(server: DAVServer) -> Destination:
     return Destination({"type": "webdav", "webdav-url": url, "path": "backups/app", **keys}, secrets=(PASSWORD,))
 
 
+def _nats(server: NATSServer) -> Destination:
+    bucket = asyncio.run(server.bucket())
+    keys = {"username": "admin", "password": "testsecret"}
+    return Destination(
+        {"type": "nats", "url": f"nats://127.0.0.1:{server.port}/{bucket}/app", **keys}, secrets=("testsecret",)
+    )
+
+
 def _encrypted(server: S3Server) -> Destination:
     from pyrage import x25519
 
@@ -84,6 +94,7 @@ _KINDS: dict[str, tuple[str, Callable[..., Destination]]] = {
     "s3 without conditions": ("rclone_s3", place_in_s3),
     "azurite": ("azurite", _azurite),
     "sftp": ("sshd", _sftp),
+    "nats": ("nats_server", _nats),
     "webdav": ("rclone_webdav", _webdav),
 }
 """Parameter to the server's fixture and what makes a place on it."""

@@ -53,7 +53,8 @@ class Rig:
         """
         if self._daemon is None or options or args or top or replica:
             named = {name.replace("_", "-"): value for name, value in options.items()}
-            entry = {"type": "file", "path": str(self.replica), **(replica or {})}
+            place = {} if "url" in (replica or {}) else {"type": "file", "path": str(self.replica)}
+            entry = {**place, **(replica or {})}
             config = write_config(
                 self.folder / "litestream.yml", [Database(self.db, [entry], named)], sync=sync, **(top or {})
             )

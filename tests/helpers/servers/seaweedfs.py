@@ -1,4 +1,4 @@
-"""SeaweedFS: an S3 server with conditional puts, bulk deletes, multipart uploads and encryption with customers' keys."""
+"""SeaweedFS: an S3 server with conditional puts, bulk deletes, multipart uploads and encryption with own keys."""
 
 from __future__ import annotations
 
