@@ -22,12 +22,10 @@ from helpers.netcontract import NetworkContract, told
 from helpers.servers.dialect import Gateway, Refusal
 from helpers.servers.google import CONDITION, Google, ServiceAccount
 from helpers.servers.s3 import S3Server
-from helpers.servers.seaweedfs import seaweedfs
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError, StoreConfigError
 from litestream.storage.gcs import GCSConfig
 from litestream.storage.protocol import Store
 
-__all__ = ["seaweedfs"]
 pytestmark = pytest.mark.xdist_group("seaweedfs")
 
 _VARIABLES = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST", "GCE_METADATA_HOST", "GOOGLE_SERVICE_ACCOUNT")

@@ -17,11 +17,9 @@ import pytest
 from helpers.contract import chunks, keys, read
 from helpers.netcontract import told
 from helpers.servers.dav import PASSWORD, USER, DAVServer
-from helpers.servers.rclone_webdav import rclone_webdav
 from litestream.errors import ObjectNotFoundError, StorageError, StoreConfigError
 from litestream.storage.webdav import WebDAVConfig
 
-__all__ = ["rclone_webdav"]
 pytestmark = pytest.mark.xdist_group("rclone_webdav")
 
 SECRET = "s3cr3t-of-the-user"

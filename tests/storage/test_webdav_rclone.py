@@ -10,12 +10,11 @@ from helpers.contract import keys, read
 from helpers.davsuite import DAVSuite
 from helpers.servers.base import free_port
 from helpers.servers.dav import PASSWORD, USER, DAVServer
-from helpers.servers.rclone_webdav import rclone_webdav, start_rclone
+from helpers.servers.rclone_webdav import start_rclone
 from litestream.errors import StorageError
 from litestream.storage.webdav import WebDAVConfig
 from litestream.storage.wrap import Limits, wrap
 
-__all__ = ["rclone_webdav"]
 pytestmark = pytest.mark.xdist_group("rclone_webdav")
 
 
