@@ -73,6 +73,10 @@ class Fetcher:
         """Run blocking work in this restore's own threads. Cancelled, the thread goes on; `close` waits for it."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, fn, *args)
 
+    async def settle(self) -> None:
+        """Give up what `load` has begun and nobody waits for."""
+        await _settle(self._headers.values())
+
     def close(self) -> None:
         """Wait for work that is under way (a few MiB at most), drop the rest."""
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -121,7 +125,7 @@ class Fetcher:
                 used -= cost
         finally:
             await _settle([task for task, _ in waiting])
-            await _settle(self._headers.values())
+            await self.settle()
 
     async def load(self, info: WALSegmentInfo) -> Segment:
         """Fetch one segment and verify everything that it says by itself."""
