@@ -77,6 +77,8 @@ SPECIAL = {
     "retention": "1m",
     "url": "file:///b",
     "max-checkpoint-page-count": "2000",
+    "permissions": "0640",
+    "heartbeat-url": "https://example.com/ping",
 }
 
 
@@ -98,6 +100,8 @@ def text_with(section: str, key: Key) -> str:
     if section == DATABASE and key.name in {"replica", "replicas"}:
         value = "{path: /b}" if key.name == "replica" else "[{path: /b}]"
         return f"dbs: [{{path: /a, {key.name}: {value}}}]"
+    if key.name == "heartbeat-interval":
+        top = f"heartbeat-url: https://example.com/ping\n{pair}"
     if section == TOP and key.name == "dbs":
         top = ""
     return f"{top}\ndbs: [{{path: /a{database}, replica: {{path: /b{replica}}}}}]"
@@ -159,7 +163,7 @@ def test_reasons_read_well() -> None:
         assert "|" not in key.note
 
 
-@pytest.mark.parametrize("section", [TOP, LOGGING, SNAPSHOT, DATABASE, REPLICA])
+@pytest.mark.parametrize("section", [TOP, LOGGING, SOCKET, SNAPSHOT, DATABASE, REPLICA])
 def test_what_works_is_what_the_models_have(section: str) -> None:
     """A key of the table that works has a field in a model, and the reverse."""
     plain = {key.name for key in SECTIONS[section].values() if key.fate is Fate.WORKS and key.kind is not Kind.SECTION}

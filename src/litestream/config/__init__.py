@@ -7,6 +7,8 @@
     for line in config.warnings: ...                # accepted without effect; to be logged
     config.addr                                     # "127.0.0.1:9090" | ":9090" | None
     config.logging.level, .type, .stderr            # "info", "text" | "json", False
+    config.socket.enabled, .path, .permissions      # False, "/var/run/litestream.sock", 0o600
+    config.heartbeat_url, .heartbeat_interval       # a secret text or None, seconds
     config.shutdown_sync_timeout, .shutdown_sync_interval       # seconds
     for database in config.databases:
         database.path, database.meta_path           # absolute; meta_path None: beside the database

@@ -16,7 +16,6 @@ _NEXT = "not in this version yet"
 
 _NO_LTX = "has no effect: replicas are written in the format of 0.3, which has no LTX files and no compaction levels"
 _NO_DIR = f"whole directories are {_NEXT}: list each database with 'path'"
-_NO_SOCKET = f"the control socket is {_NEXT}"
 _NO_UPSTREAM = f"following another server is {_NEXT}"
 _NO_VALIDATION = (
     "has no effect yet: replicas are not validated in the background; `litestream restore` checks everything"
@@ -77,11 +76,13 @@ SECTIONS: dict[str, dict[str, Key]] = {
         works("snapshot-interval", Kind.DURATION, "", "the default of all replicas"),
         works("retention-check-interval", Kind.DURATION, "", "the default of all replicas"),
         works("exec", Kind.TEXT, ALL, "application to run beside the replication; `-exec` beats it"),
-        works("socket", Kind.SECTION, "0.5", "`enabled: false` only", section=SOCKET),
+        works("socket", Kind.SECTION, "0.5", "the control socket", section=SOCKET),
         works("validation", Kind.SECTION, "0.5", "known, see below", section=VALIDATION),
         refused("mcp-addr", Kind.TEXT, "0.5", f"the MCP server is {_NEXT}"),
-        refused("heartbeat-url", Kind.TEXT, "0.5", f"heartbeats are {_NEXT}: whoever waits for them would be alarmed"),
-        warned("heartbeat-interval", Kind.DURATION, "0.5", f"has no effect: heartbeats are {_NEXT}"),
+        works("heartbeat-url", Kind.TEXT, "0.5", "address that is asked for (GET) while every database is safe (off)"),
+        works(
+            "heartbeat-interval", Kind.DURATION, "0.5", "how often, and how far behind a replica may be (5m, min 1m)"
+        ),
         warned("levels", Kind.LIST, "0.5", _NO_LTX),
         warned("l0-retention", Kind.DURATION, "0.5", _NO_LTX),
         warned("l0-retention-check-interval", Kind.DURATION, "0.5", _NO_LTX),
@@ -102,9 +103,9 @@ SECTIONS: dict[str, dict[str, Key]] = {
         works("enabled", Kind.FLAG, "0.5", "`false`: nothing is ever deleted from a replica (true)"),
     ),
     SOCKET: table(
-        refused("enabled", Kind.FLAG, "0.5", _NO_SOCKET, FALSE),
-        warned("path", Kind.TEXT, "0.5", f"has no effect: {_NO_SOCKET}"),
-        warned("permissions", Kind.TEXT, "0.5", f"has no effect: {_NO_SOCKET}"),
+        works("enabled", Kind.FLAG, "0.5", "whether there is one (false)"),
+        works("path", Kind.TEXT, "0.5", "where it is (/var/run/litestream.sock)"),
+        works("permissions", Kind.TEXT, "0.5", "its mode (0600); only root and our own user are served whatever it is"),
     ),
     VALIDATION: table(warned("interval", Kind.DURATION, "0.5", _NO_VALIDATION, ZERO)),
     LEVELS: table(warned("interval", Kind.DURATION, "0.5", _NO_LTX)),

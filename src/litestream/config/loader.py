@@ -20,6 +20,7 @@ from litestream.config.models import (
     ReplicaConfig,
     ReplicaDefaults,
     SnapshotConfig,
+    SocketConfig,
 )
 from litestream.config.paths import DestinationError, absolute_path, destination, is_url, shown
 from litestream.config.rules import NO_REPLICA, Loc, problems_between
@@ -185,6 +186,7 @@ class _Builder:
         """None if there were problems, all of which are with the checker then."""
         keep_all = self._retention_off(top)
         logging = self._logging(top.pop("logging", None) or {})
+        socket = self._validate(SocketConfig, top.pop("socket", None) or {}, ("socket",))
         given, defaults = self._defaults(top, keep_all=keep_all)
         entries = top.pop("dbs", None) or []
         databases = [
@@ -192,13 +194,18 @@ class _Builder:
         ]
         self._compare(databases)
         self._tell_unused(given, databases)
-        plain = self._validate(Config, {k: v for k, v in top.items() if k not in ("socket", "validation")}, ())
-        if self.checker.problems or plain is None or logging is None:
+        if "heartbeat-interval" in top and not top.get("heartbeat-url"):
+            self._note(("heartbeat-interval",), "has no effect without heartbeat-url")
+        plain = self._validate(Config, {k: v for k, v in top.items() if k != "validation"}, ())
+        if self.checker.problems or plain is None or logging is None or socket is None:
             return None
         return Config(
             addr=plain.addr,
             exec=plain.exec,
             logging=logging,
+            socket=socket,
+            heartbeat_url=plain.heartbeat_url,
+            heartbeat_interval=plain.heartbeat_interval,
             shutdown_sync_timeout=plain.shutdown_sync_timeout,
             shutdown_sync_interval=plain.shutdown_sync_interval,
             databases=tuple(entry.database for entry in databases if entry.database is not None),

@@ -22,8 +22,11 @@ from litestream.config.values import (
     SomeCount,
     SomeSeconds,
     check_address,
+    check_heartbeat_interval,
     check_level,
     check_log_type,
+    check_permissions,
+    check_url,
     path_by,
 )
 from litestream.errors import StoreConfigError
@@ -45,6 +48,21 @@ class LoggingConfig(Model):
         WithJsonSchema({"enum": ["text", "json", "pretty"]}),  # the loader takes pretty as text
     ] = "text"
     stderr: Flag = False
+
+
+class SocketConfig(Model):
+    """`socket:`, through which a running replicator is controlled."""
+
+    enabled: Flag = False
+    path: Annotated[str, path_by(absolute_path)] = "/var/run/litestream.sock"
+    """Absolute."""
+    permissions: Annotated[
+        int,
+        BeforeValidator(check_permissions),
+        WithJsonSchema(
+            {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^0o?[0-7]{1,4}$"}]}
+        ),
+    ] = 0o600
 
 
 class SnapshotConfig(Model):
@@ -194,6 +212,12 @@ class Config(Model):
     exec: str | None = None
     """Command of the application to run beside the replication; None: none."""
     logging: LoggingConfig = LoggingConfig()
+    socket: SocketConfig = SocketConfig()
+    heartbeat_url: Annotated[SecretStr | None, BeforeValidator(check_url), WithJsonSchema({"type": "string"})] = Field(
+        default=None, exclude=True, repr=False
+    )
+    """Asked for every `heartbeat_interval` while every database is safe; None: never."""
+    heartbeat_interval: Annotated[Seconds, BeforeValidator(check_heartbeat_interval)] = 300.0
     shutdown_sync_timeout: Seconds = 30.0
     shutdown_sync_interval: SomeSeconds = 0.5
     databases: tuple[DatabaseConfig, ...] = ()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from litestream.config.key import Fate, Key
-from litestream.config.known_keys import DATABASE, LOGGING, REPLICA, RETENTION, SECTIONS, SNAPSHOT, TOP
+from litestream.config.known_keys import DATABASE, LOGGING, REPLICA, RETENTION, SECTIONS, SNAPSHOT, SOCKET, TOP
 from litestream.config.models import (
     Config,
     DatabaseConfig,
@@ -22,6 +22,7 @@ from litestream.config.models import (
     ReplicaConfig,
     ReplicaDefaults,
     SnapshotConfig,
+    SocketConfig,
 )
 from litestream.config.store_keys import AGE, BY_NAME, MAX_REQUESTS, NETWORK, STORE_KEYS
 from litestream.config.store_settings import AgeConfig, MaxRequests, Model
@@ -36,6 +37,7 @@ _MODELS: dict[str, tuple[type[Model], ...]] = {
     TOP: (Config, ReplicaDefaults),
     LOGGING: (LoggingConfig,),
     SNAPSHOT: (SnapshotConfig,),
+    SOCKET: (SocketConfig,),
     DATABASE: (DatabaseConfig,),
     REPLICA: (ReplicaConfig,),
     AGE: (AgeConfig,),

@@ -99,6 +99,33 @@ def check_address(value: object) -> object:
     return value
 
 
+def check_url(value: object) -> object:
+    """An HTTP address, secret: whoever knows it can speak in our name."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if text in ("", None):
+        return None  # as an unset variable leaves it behind
+    if not isinstance(text, str) or not re.fullmatch(r"https?://[^\s/?#]+[^\s]*", text, re.IGNORECASE):
+        raise ValueError("must be an address such as https://example.com/ping")
+    return SecretStr(text)
+
+
+def check_permissions(value: object) -> object:
+    """File permissions as chmod has them: octal text with a leading 0, or a number from Python."""
+    if isinstance(value, str):
+        if not re.fullmatch(r"0o?[0-7]{1,4}", value):
+            raise ValueError("must be octal with a leading 0, such as 0600")
+        value = int(value.removeprefix("0o"), 8)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 0o777:
+        raise ValueError("must be from 0000 to 0777")
+    return value
+
+
+def check_heartbeat_interval(value: object) -> object:
+    if _seconds(value) < 60:
+        raise ValueError("must be at least 1m")
+    return value
+
+
 def path_by(function: Callable[[str], str]) -> BeforeValidator:
     def check(value: object) -> object:
         return function(value) if isinstance(value, str) else value
