@@ -21,13 +21,14 @@ VERBS = {
     "replicate": "replicate databases continuously",
     "restore": "restore a database from a replica",
     "snapshots": "list available snapshots of a database",
+    "verify": "prove that a replica is sound, and that it restores the database",
     "version": "print the version",
     "wal": "list available WAL segments of a database",
 }
 
 
 class Verb(Protocol):
-    """What a verb's module has."""
+    """What a verb's module has. `ERROR_CODE`, if it has one, is the exit code of errors; else that is 1."""
 
     FLAGS: FlagSet
 
@@ -113,19 +114,20 @@ def _run_verb(name: str, rest: list[str]) -> int:
     except stdout.OutputError:
         raise
     except ConfigError as e:
-        return fail(*str(e).splitlines())  # everything that is wrong in a file, one line each
+        fail(*str(e).splitlines())  # everything that is wrong in a file, one line each
     except LitestreamError as e:
         _traceback(parsed)
-        return fail(str(e))
+        fail(str(e))
     except OSError as e:
         _traceback(parsed)
         where = f": {os.fsdecode(e.filename)}" if isinstance(e.filename, str | bytes) else ""
-        return fail(f"{e.strerror or str(e) or type(e).__name__}{where}")
+        fail(f"{e.strerror or str(e) or type(e).__name__}{where}")
     except MemoryError:
-        return fail("out of memory")
+        fail("out of memory")
     except Exception as e:
         hint = "" if _traceback(parsed) else " (run it again with -log-level debug to see where, and report it please)"
-        return fail(f"internal error: {type(e).__name__}: {e}{hint}")
+        fail(f"internal error: {type(e).__name__}: {e}{hint}")
+    return getattr(verb, "ERROR_CODE", 1)
 
 
 def _traceback(parsed: Parsed | None) -> bool:

@@ -74,7 +74,9 @@ class _Verification:
     directory: str
     work: Work
     overview: Overview = field(default_factory=Overview)
+    everything: list[Candidate] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
+    """Those of `everything`, the generation that goes on first, which are looked at."""
     copies: int = 0
 
     async def run(self) -> None:
@@ -83,6 +85,9 @@ class _Verification:
         if not self.candidates:
             self._tell_empty()
             return
+        if live is not None and self.candidates[0] is not self.everything[0]:
+            self.report.notes.append(f"generation {self.options.generation} is over: not compared with the database")
+            live = None
         pos = await self._position(live) if live is not None and live.offset else None
         known = await self._restored(live if pos or (live is not None and not live.offset) else None, pos)
         choice = Choice(known, self.options.share, self.options.chance)
@@ -95,10 +100,10 @@ class _Verification:
     async def _survey(self) -> list[Candidate]:
         """List the replica. What has not changed since the last time is not looked at again."""
         self.overview = await self.client.overview()
-        seen = {candidate.generation: candidate for candidate in self.candidates}
+        seen = {candidate.generation: candidate for candidate in self.everything}
         found = []
         for generation, view in self.overview.items():
-            if not view.snapshots or self.options.generation not in ("", generation):
+            if not view.snapshots:
                 continue
             candidate = seen.get(generation)
             if candidate is None or (candidate.snapshots, candidate.segments) != (view.snapshots, view.segments):
@@ -107,7 +112,8 @@ class _Verification:
                 )
                 await candidate.look()
             found.append(candidate)
-        self.candidates = newest_first(found)
+        self.everything = newest_first(found)
+        self.candidates = [c for c in self.everything if self.options.generation in ("", c.generation)]
         return self.candidates
 
     def _tell_empty(self) -> None:
