@@ -23,7 +23,9 @@ from helpers.servers.nats import NATSServer, nats_server
 from helpers.tcpproxy import TCPProxy
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from litestream.storage.nats import NATSConfig
+from litestream.storage.nats_store import NATSStore
 from litestream.storage.protocol import Store
+from litestream.storage.wrapper import innermost
 
 __all__ = ["nats_server"]
 pytestmark = pytest.mark.xdist_group("nats")
@@ -196,6 +198,24 @@ async def test_damage(nats_server: NATSServer) -> None:
             with pytest.raises(StorageError) as caught:
                 await read(store, key)
             assert caught.value.code == "Damaged"
+
+
+async def test_abandoned_uploads(nats_server: NATSServer) -> None:
+    """Chunks that a killed upload of ours left are removed when they are old enough; those of others never."""
+    bucket = await nats_server.bucket()
+    ours, theirs = f"$O.{bucket}.C.LS{'0' * 20}", f"$O.{bucket}.C.{'0' * 22}"
+    async with nats_server.client() as jetstream, opened(nats_server, bucket, path="p") as store:
+        await store.put("a", b"x" * 1_000_000)
+        for subject in (ours, ours, theirs):
+            await jetstream.publish(subject, b"x" * 1000)
+        backend = innermost(store)
+        assert isinstance(backend, NATSStore)
+        assert await backend.clean_up() == 0
+        assert await backend.clean_up(older_than=float("inf")) == 0
+        assert await nats_server.messages(bucket) == 12
+        assert await backend.clean_up(older_than=-5) == 1
+        assert await nats_server.messages(bucket) == 10
+        assert await read(store, "a") == b"x" * 1_000_000
 
 
 async def test_small_messages(tmp_path: Path) -> None:

@@ -166,6 +166,30 @@ async def test_revoked_key(sshd: SSHD, home: Path) -> None:
     assert (await refusal(config(sshd))).code == "HostKey"
 
 
+async def test_authority(tmp_path: Path, home: Path) -> None:
+    """A server whose key an authority vouches for is trusted with that authority in known_hosts, and only then."""
+    authority = keygen(home / "authority")
+    folder = tmp_path / "sshd"
+    server = SSHD(folder, kinds=["ed25519"])
+    sign = ["ssh-keygen", "-q", "-s", str(home / "authority"), "-h", "-I", "x", "-n", "127.0.0.1"]
+    run(*sign, str(folder / "host_ed25519.pub"))
+    with (folder / "sshd_config").open("a") as file:
+        file.write(f"HostCertificate {folder}/host_ed25519-cert.pub\n")
+    server.start()
+    try:
+        error = await refusal(config(server))
+        assert (error.code, authority in str(error)) == ("HostKey", True)
+        line = re.search(r"@cert-authority \S+ \S+ \S+", str(error))
+        assert line
+        known_hosts(home, line[0])
+        await works(config(server))
+        known_hosts(home, f"@cert-authority [127.0.0.1]:{server.port} {keygen(home / 'other')}")
+        assert (await refusal(config(server))).code == "HostKey"
+        await works(config(server, host_key=server.host_key))
+    finally:
+        server.stop()
+
+
 async def test_unreadable_known_hosts(sshd: SSHD, home: Path) -> None:
     """A known_hosts file that cannot be understood is an error that names it."""
     known_hosts(home, f"[127.0.0.1]:{sshd.port} {sshd.host_key}", "@what")

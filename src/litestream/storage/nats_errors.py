@@ -35,6 +35,10 @@ class RefusedError(Exception):
     """The server says that the user may not send to the subject, or not get its answers."""
 
 
+class DamagedError(Exception):
+    """What is stored is not whole; the text says what is missing."""
+
+
 class NoTLSError(OSError):
     """The server wants to go on in plain."""
 
@@ -49,6 +53,9 @@ def translated(url: str, bucket: str, action: str, key: str) -> Iterator[None]:
     except RefusedError as error:
         text = f"{url}: cannot {action} {_shown(key)}: the user has no permission (allow it to publish to {error})"
         raise StorageError(text, key=key, permanent=True, code="AccessDenied") from None
+    except DamagedError as error:
+        text = f"{url}: cannot {action} {_shown(key)}: {error} (replaced meanwhile, or damaged)"
+        raise StorageError(text, key=key, code="Damaged") from None
     except nats.errors.NoRespondersError:
         text = f"{url}: cannot {action} {_shown(key)}: JetStream does not answer (is it on, for this account?)"
         raise StorageError(text, key=key, code="Unavailable") from None

@@ -7,20 +7,19 @@ one message.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import re
+import secrets
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from litestream.storage.nats_errors import NO_MESSAGE, ApiError
+from litestream.storage.nats_consumer import consumer
+from litestream.storage.nats_errors import NO_MESSAGE, ApiError, DamagedError
 
 if TYPE_CHECKING:
-    from nats.aio.msg import Msg
-
     from litestream.storage.nats_link import NATSLink
 
 CHUNK = 128 << 10
@@ -30,12 +29,8 @@ _FETCH = 2 << 20
 _NAMES = 256
 """Small messages that are asked for at once."""
 _DIGEST = "SHA-256="
-_IDLE = 60
-"""Seconds after which the server forgets a consumer that nobody asks."""
-
-
-class DamagedError(Exception):
-    """What is stored is not a whole object; the text says why."""
+_OURS = re.compile(r"LS[0-9a-f]{20}")
+"""The nuids that we make; those of other clients are the business of other clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +76,11 @@ class Entry:
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
+
+
+def new_nuid() -> str:
+    """The nuid of a new version."""
+    return f"LS{secrets.token_hex(10)}"
 
 
 def meta_subject(bucket: str, name: str) -> str:
@@ -148,6 +148,28 @@ async def entries(link: NATSLink, bucket: str) -> list[Entry]:
     return found
 
 
+async def abandoned(link: NATSLink, bucket: str, before: float) -> list[str]:
+    """Subjects with chunks of ours that no object has, the last of them older than `before` (Unix time)."""
+    everything = f"$O.{bucket}.C.>"
+    subjects: list[str] = []
+    while True:
+        body = {"subjects_filter": everything, "offset": len(subjects)}
+        page = (await link.api(f"STREAM.INFO.{link.stream}", body))["state"].get("subjects") or {}
+        subjects += page
+        if not page:
+            break
+    # The objects after the chunks: what is made an object meanwhile is among them.
+    used = {entry.nuid for entry in await entries(link, bucket)}
+    found = []
+    for subject in subjects:
+        nuid = subject.rpartition(".")[2]
+        if _OURS.fullmatch(nuid) and nuid not in used:
+            last = await last_message(link, subject)
+            if last is not None and last[2] < before:
+                found.append(subject)
+    return found
+
+
 async def chunks(link: NATSLink, bucket: str, entry: Entry, start: int) -> AsyncGenerator[bytes, None]:
     """The object's bytes from `start` on. `DamagedError` if some are missing."""
     subject = chunk_subject(bucket, entry.nuid)
@@ -186,57 +208,6 @@ async def _chunk_at(link: NATSLink, config: dict[str, Any], start: int) -> tuple
                 start -= size
             count = batch[-1].metadata.num_pending if batch else 0
     raise DamagedError("its bytes are missing")
-
-
-class Messages:
-    """What a consumer of the server's gives, some at a time and in order."""
-
-    def __init__(self, link: NATSLink, name: str, inbox: str, queue: asyncio.Queue[Msg]) -> None:
-        self._link = link
-        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{link.stream}.{name}"
-        self._inbox = inbox
-        self._queue = queue
-
-    async def fetch(self, count: int) -> list[Msg]:
-        """The next `count` messages; fewer only if there are no more."""
-        request = json.dumps({"batch": count, "no_wait": True}).encode()
-        await self._link.client.publish(self._subject, request, reply=self._inbox)
-        found: list[Msg] = []
-        while len(found) < count:
-            message = await self._link.wait(self._subject, self._queue.get())
-            if message.headers and "Status" in message.headers:
-                break
-            found.append(message)
-        return found
-
-
-@asynccontextmanager
-async def consumer(link: NATSLink, config: dict[str, Any]) -> AsyncIterator[tuple[Messages, int]]:
-    """A consumer for one reading, and how many messages wait in it. The server forgets it afterwards."""
-    settings = {
-        "ack_policy": "none",
-        "replay_policy": "instant",
-        "mem_storage": True,
-        "num_replicas": 1,
-        "inactive_threshold": _IDLE * 1_000_000_000,
-        **config,
-    }
-    queue: asyncio.Queue[Msg] = asyncio.Queue()
-
-    async def take(message: Msg) -> None:
-        queue.put_nowait(message)
-
-    inbox = link.client.new_inbox()
-    body = {"stream_name": link.stream, "config": settings}
-    answer = await link.api(f"CONSUMER.CREATE.{link.stream}", body)
-    name = str(answer["name"])
-    subscription = await link.client.subscribe(inbox, cb=take)
-    try:
-        yield Messages(link, name, inbox, queue), int(answer.get("num_pending") or 0)
-    finally:
-        with suppress(Exception):  # the connection is gone, and the consumer with it soon
-            await subscription.unsubscribe()
-            await link.client.publish(f"$JS.API.CONSUMER.DELETE.{link.stream}.{name}", b"", reply=inbox)
 
 
 def _time(text: str) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractContextManager
@@ -15,9 +16,9 @@ from functools import partial
 from litestream.errors import ObjectNotFoundError, StorageError
 from litestream.storage.keys import check_key, check_prefix, is_key
 from litestream.storage.nats import NATSConfig
-from litestream.storage.nats_errors import GONE, ApiError, translated
+from litestream.storage.nats_errors import GONE, ApiError, DamagedError, translated
 from litestream.storage.nats_link import NATSLink, connect
-from litestream.storage.nats_objects import DamagedError, Entry, chunk_subject, chunks, entries, find
+from litestream.storage.nats_objects import Entry, abandoned, chunk_subject, chunks, entries, find
 from litestream.storage.nats_upload import Upload, purge
 from litestream.storage.protocol import ObjectInfo
 from litestream.storage.shared_link import SharedLink, gather
@@ -25,6 +26,11 @@ from litestream.storage.wrapper import closed
 
 _AT_ONCE = 32
 """Deletions under way at once."""
+_LARGE = 8 << 20
+"""Bytes beyond which an object is worth a look for what earlier uploads of its kind left."""
+ABANDONED = 24 * 3600.0
+"""Seconds after which chunks without an object are nobody's any more."""
+_logger = logging.getLogger("litestream")
 
 
 class NATSStore:
@@ -38,6 +44,7 @@ class NATSStore:
         self._config = config
         self._prefix = f"{config.path}/" if config.path else ""
         self._shared: SharedLink[NATSLink] = SharedLink(self._connect)
+        self._cleaned = False
         self._failures = 0
         self._failed = float("-inf")
 
@@ -57,10 +64,7 @@ class NATSStore:
         check_prefix(prefix)
         link = await self._shared.get()
         with self._errors("list", prefix):
-            try:
-                found = await entries(link, self._config.bucket)
-            except DamagedError as error:
-                raise StorageError(f"{self.url}: {error}", key=prefix, code="Connection") from None
+            found = await entries(link, self._config.bucket)
         begin = self._prefix + prefix
         keys = ((entry.name.removeprefix(self._prefix), entry) for entry in found if entry.name.startswith(begin))
         infos = (ObjectInfo(key, entry.size, entry.modified) for key, entry in keys if key and is_key(key))
@@ -85,9 +89,9 @@ class NATSStore:
                 yield piece
         finally:
             await pieces.aclose()
-        if not check.whole:
-            text = f"{self.url}: {key} is not what was stored: it was replaced while it was read, or it is damaged"
-            raise StorageError(text, key=key, code="Damaged")
+        with self._errors("read", key):
+            if not check.whole:
+                raise DamagedError("its bytes are not those that were stored")
 
     async def put(self, key: str, body: bytes | AsyncIterator[bytes], *, create_only: bool = False) -> ObjectInfo:
         name = self._name(key)
@@ -96,8 +100,13 @@ class NATSStore:
             link = await self._shared.get()
             errors = partial(self._errors, "write", key)
             upload = Upload(link, self._config.bucket, name, key, errors, create_only=create_only)
+            written = 0
             async for piece in _pieces(body, upload.chunk):
                 await upload.write(piece)
+                written += len(piece)
+                if written >= _LARGE and not self._cleaned:
+                    self._cleaned = True
+                    await self._clean_quietly()
             return await upload.publish()
         finally:
             if not isinstance(body, bytes):
@@ -114,6 +123,25 @@ class NATSStore:
         for at in range(0, len(items), _AT_ONCE):
             await gather(self._delete(link, name, key) for name, key in items[at : at + _AT_ONCE])
 
+    async def clean_up(self, older_than: float = ABANDONED) -> int:
+        """Remove chunks of uploads that were killed more than `older_than` seconds ago; of how many uploads.
+
+        Looks at the whole bucket, and removes only what this program wrote. Raises `StorageError`.
+        """
+        link = await self._shared.get()
+        with self._errors("clean up", ""):
+            found = await abandoned(link, self._config.bucket, time.time() - older_than)
+            for subject in found:
+                await purge(link, subject)
+        return len(found)
+
+    async def _clean_quietly(self) -> None:
+        try:
+            if removed := await self.clean_up():
+                _logger.info("%s: what %d abandoned uploads left is removed", self.url, removed)
+        except StorageError as error:
+            _logger.debug("abandoned uploads are not removed: %s", error)
+
     async def close(self) -> None:
         await self._shared.close()
 
@@ -125,11 +153,7 @@ class NATSStore:
 
     async def _next(self, pieces: AsyncGenerator[bytes, None], key: str) -> bytes | None:
         with self._errors("read", key):
-            try:
-                return await anext(pieces, None)
-            except DamagedError as error:
-                text = f"{self.url}: {key}: {error}: it was replaced while it was read, or it is damaged"
-                raise StorageError(text, key=key, code="Damaged") from None
+            return await anext(pieces, None)
 
     async def _connect(self) -> NATSLink:
         """A connection, no sooner than `reconnect_wait` after the last try that failed."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from litestream.errors import ObjectExistsError, StorageError
 from litestream.storage.nats_errors import WRONG_SEQUENCE, ApiError
-from litestream.storage.nats_objects import CHUNK, Entry, chunk_subject, find, meta_message, meta_subject
+from litestream.storage.nats_objects import CHUNK, Entry, chunk_subject, find, meta_message, meta_subject, new_nuid
 from litestream.storage.protocol import ObjectInfo
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class Upload:
         self._key = key
         self._errors = errors
         self._create_only = create_only
-        self._nuid = secrets.token_hex(11)  # 22 characters, as everywhere
+        self._nuid = new_nuid()
         self._subject = chunk_subject(bucket, self._nuid)
         self.chunk = min(CHUNK, link.client.max_payload)
         self._pending: deque[asyncio.Task[int]] = deque()

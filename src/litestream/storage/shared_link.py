@@ -33,11 +33,6 @@ class SharedLink(Generic[L]):
         self._opening: asyncio.Task[L] | None = None
         self._waiting = 0
 
-    @property
-    def current(self) -> L | None:
-        """The connection that was used last, alive or not."""
-        return self._link
-
     async def get(self) -> L:
         """A connection that is alive. Raises what `connect` raises.
 
@@ -69,10 +64,15 @@ class SharedLink(Generic[L]):
             old, self._link = self._link, None
             if old is not None:
                 await old.close()
-            self._link = await self._connect()
-            return self._link
+            link = await self._connect()
+            if self._opening is not asyncio.current_task():  # given up, and perhaps another one is at it
+                await link.close()
+                raise asyncio.CancelledError
+            self._link = link
+            return link
         finally:
-            self._opening = None
+            if self._opening is asyncio.current_task():
+                self._opening = None
 
     async def _give_up(self, opening: asyncio.Task[L]) -> None:
         opening.cancel()
