@@ -85,7 +85,7 @@ def _entry(config: DatabaseConfig, watcher: Watcher, lane: Executor, measures: M
     task = DatabaseTask(db, replicas, watcher, sweep_interval=config.monitor_interval)
     observer = Observer(task, [(replica.type, replica.location) for replica in config.replicas])
     described = [_described(replica) for replica in config.replicas]
-    return Entry(db, replicas, task.run, described, task.tried, observer.look, measures.watch(observer))
+    return Entry(db, replicas, task.run, described, task.tried, observer, measures.watch(observer))
 
 
 def _replica(db: DB, config: ReplicaConfig, meta_path: str) -> Replica:

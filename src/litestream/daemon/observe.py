@@ -97,6 +97,8 @@ class Observer:
             lag_seconds=max(0.0, now - min(times)) if times else 0.0,
             lag_bytes=size + uncopied,
             uploaded_at=replica.stored_at,
+            synced_at=replica.synced_at,
+            sync_interval=replica.sync_interval,
             snapshots=replica.snapshots_known,
             error=str(error) or type(error).__name__ if error is not None else "",
         )

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from litestream.core.durations import format_duration
 from litestream.core.position import Pos
 from litestream.daemon.child import Child
-from litestream.daemon.status import DatabaseStatus
+from litestream.daemon.observe import Observer
 from litestream.errors import (
     ConfigError,
     DatabaseAbsentError,
@@ -71,8 +71,8 @@ class Entry:
     """One text per replica for the log: `name="file" type="file" …`."""
     tried: Callable[[], Awaitable[None]] = _at_once
     """Returns once the database was looked for, found or not: the application may be started then."""
-    status: Callable[[], DatabaseStatus] | None = None
-    """How safe the database is now; None where nobody can tell."""
+    observer: Observer | None = None
+    """Who knows how safe the database is; None where nobody does."""
     forget: Callable[[], None] = _nothing
     """Called once the entry is no longer watched: what others keep of it goes."""
 
@@ -115,6 +115,11 @@ class Server:
         self.shutdown_timeout = shutdown_timeout
         self.shutdown_interval = shutdown_interval
         self.logger = logger or logging.getLogger("litestream.server")
+
+    @property
+    def running(self) -> bool:
+        """Whether databases that are added now are replicated: from `run` on, until it is told to stop."""
+        return self._tasks is not None
 
     @property
     def entries(self) -> list[Entry]:

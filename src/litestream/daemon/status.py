@@ -42,6 +42,9 @@ class ReplicaStatus:
     """Bytes of WAL that it lacks; what is kept for it at most, while its position is not known."""
     uploaded_at: float = 0.0
     """When something was last stored there, in Unix seconds; 0 if nothing was since the start."""
+    synced_at: float = 0.0
+    """When it was last seen to have everything that was copied; 0 if it never was since the start."""
+    sync_interval: float = 0.0
     snapshots: int | None = None
     """Snapshots of the present generation; None while that is not known."""
     error: str = ""
@@ -61,13 +64,14 @@ class ReplicaStatus:
             "lag_seconds": round(self.lag_seconds, 3),
             "lag_bytes": self.lag_bytes,
             "last_upload_at": shown_time(self.uploaded_at),
+            "last_sync_at": shown_time(self.synced_at),
             "snapshots": self.snapshots,
             "error": self.error,
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ReplicaStatus:
-        """The inverse of `to_json`, but for the time of the last upload. `ValueError` and its like if it is none."""
+        """The inverse of `to_json`, but for times. `ValueError` and its like if it is none."""
         return cls(
             str(value["name"]),
             str(value["type"]),
@@ -101,9 +105,9 @@ class DatabaseStatus:
         return self.status == OK and all(replica.within(seconds) for replica in self.replicas)
 
     @property
-    def uploaded_at(self) -> float:
-        """When something was last stored in any replica."""
-        return max((replica.uploaded_at for replica in self.replicas), default=0.0)
+    def synced_at(self) -> float:
+        """When every replica had everything that was copied; 0 if one never had since the start."""
+        return min((replica.synced_at for replica in self.replicas), default=0.0)
 
     def to_json(self) -> dict[str, Any]:
         """A value for `json.dumps`."""

@@ -78,6 +78,8 @@ class Replica:
         self._wal_lock = asyncio.Lock()
         self._snapshot_lock = asyncio.Lock()
         self._indexes: tuple[str, set[int]] = ("", set())  # a generation, and its snapshots on this replica
+        self.synced_at = 0.0
+        """When `sync` last ended well, in Unix seconds; 0 if it never did."""
         self._durable = Pos()
         self._listeners: list[Callable[[], None]] = []
         self._monitor: Monitor | None = None
@@ -194,6 +196,7 @@ class Replica:
                     raise NoGenerationError("no generation, waiting for data")
                 await self._ensure_snapshot(generation)
                 await self._send(generation)
+                self.synced_at = time.time()
         except BaseException:
             self._forget(uploader)
             raise
