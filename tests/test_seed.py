@@ -51,6 +51,7 @@ from litestream.errors import (
 from litestream.metrics import Metrics
 from litestream.replica import Replica, latest_replica
 from litestream.replica.bounds import time_bounds
+from litestream.replica.validation import Validation, Verdict
 from litestream.restore import RestoreOptions, restore
 from litestream.storage.file import FileStore
 from litestream.storage.memory import MemoryStore
@@ -136,7 +137,7 @@ def test_fields(client: ReplicaClient) -> None:
 
 
 async def test_validation_interval(db: FakeDB, client: ReplicaClient) -> None:
-    """The field is there, 0 by default, and nothing comes of it."""
+    """The field is there, 0 by default; nothing comes of it without somebody who validates."""
     assert Replica(None, client).validation_interval == 0
     replica = Replica(db, client, validation_interval=0.01, metrics=Metrics())
     assert replica.validation_interval == 0.01
@@ -144,6 +145,40 @@ async def test_validation_interval(db: FakeDB, client: ReplicaClient) -> None:
     names = [task.get_name() for task in asyncio.all_tasks()]
     assert names.count("/data/app.db(memory)") == 2  # monitor and retainer
     await replica.stop()
+
+
+async def test_validator(db: FakeDB, client: ReplicaClient) -> None:
+    """As in 0.3, each interval a validation runs, is logged, and is counted by its status."""
+
+    class Twice:
+        """Finds the replica good, then bad, then cannot tell."""
+
+        def __init__(self) -> None:
+            self.prepared = 0
+            self.done = asyncio.Event()
+            self.left = [Verdict.OK, Verdict.ERROR, Verdict.UNKNOWN]
+
+        async def prepare(self) -> None:
+            self.prepared += 1
+
+        async def validate(self, replica: Replica) -> Validation:
+            if not self.left:
+                self.done.set()
+                raise NoGenerationError
+            return Validation(self.left.pop(0), Pos(G1, 1, 32), "why")
+
+    validator, metrics = Twice(), Metrics()
+    replica = Replica(db, client, validation_interval=0.001, validator=validator, metrics=metrics)
+    await replica.start()
+    await asyncio.wait_for(validator.done.wait(), 10)
+    await replica.stop()
+
+    assert validator.prepared == 1
+    values = {labels[2]: count for labels, count in metrics.replica_validation_total.samples()}
+    assert values == {"ok": 1, "error": 1}
+    assert [count for _, count in metrics.replica_verified_ok.samples()] == [0]
+    (_, when), *_ = metrics.replica_verified_timestamp_seconds.samples()
+    assert abs(when - time.time()) < 60
 
 
 @pytest.mark.parametrize(("path", "prefix"), [("/data/100%s.db", "/data/100%s.db(s): "), (None, "s: ")])

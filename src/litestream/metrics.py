@@ -215,6 +215,12 @@ class Metrics:
         # Ours: what the official program only logs, or does not have.
         self.db_error = gauge("db_error", "Whether the database is not being replicated, for whatever reason", _DB)
         self.replica_error = gauge("replica_error", "Whether the last upload failed", _REPLICA)
+        self.replica_verified_timestamp_seconds = gauge(
+            "replica_verified_timestamp_seconds", "When a validation last proved the replica good or bad", _REPLICA
+        )
+        self.replica_verified_ok = gauge(
+            "replica_verified_ok", "Whether that validation found the database in the replica", _REPLICA
+        )
         self.replica_lag_seconds = gauge(
             "replica_lag_seconds", "Age of the oldest commit that is not durable in the replica", _REPLICA
         )

@@ -180,7 +180,7 @@ def test_a_terminal_for_everything_shows_whole_lines(replica: Path, tmp_path: Pa
 @pytest.mark.parametrize("where", ["-config", "LITESTREAM_CONFIG"])
 def test_the_configuration_says_how_to_log_here_too(where: str, replica: Path, tmp_path: Path) -> None:
     """logging.type and logging.stderr hold for a restore, and what the file is warned about is told."""
-    database = Database(tmp_path / "app.db", [{"path": str(replica), "validation-interval": "1h"}])
+    database = Database(tmp_path / "app.db", [{"path": str(replica), "auto-recover": True}])
     config = write_config(tmp_path / "c.yml", [database], logging={"type": "json", "stderr": True})
     env = {"LITESTREAM_CONFIG": str(config)} if where == "LITESTREAM_CONFIG" else {}
     flags = ["-config", str(config)] if where == "-config" else []
@@ -188,7 +188,7 @@ def test_the_configuration_says_how_to_log_here_too(where: str, replica: Path, t
     assert (done.code, done.out) == (0, "")
     entries = [json.loads(line) for line in done.err.splitlines()]
     assert [entry["level"] for entry in entries] == ["WARN", "INFO", "INFO", "INFO", "INFO"]
-    assert "validation-interval: has no effect yet" in entries[0]["msg"]
+    assert "auto-recover: has no effect" in entries[0]["msg"]
     assert entries[1]["msg"] == f"restoring snapshot {GEN}/00000000 to {tmp_path}/app.db"
 
 

@@ -163,7 +163,7 @@ def test_reasons_read_well() -> None:
         assert "|" not in key.note
 
 
-@pytest.mark.parametrize("section", [TOP, LOGGING, SOCKET, SNAPSHOT, DATABASE, REPLICA])
+@pytest.mark.parametrize("section", [TOP, LOGGING, SOCKET, SNAPSHOT, VALIDATION, DATABASE, REPLICA])
 def test_what_works_is_what_the_models_have(section: str) -> None:
     """A key of the table that works has a field in a model, and the reverse."""
     plain = {key.name for key in SECTIONS[section].values() if key.fate is Fate.WORKS and key.kind is not Kind.SECTION}

@@ -51,7 +51,7 @@ def test_every_value_arrives() -> None:
             "  max-checkpoint-page-count: 50\n  busy-timeout: 3s",
             "addr: 'localhost:9090'\nlogging: {level: WARNING, type: json, stderr: yes}\n"
             "shutdown-sync-timeout: 0s\nshutdown-sync-interval: 1s",
-            "name: n\n    sync-interval: 50ms\n    snapshot-interval: 1h\n    retention: 2h\n"
+            "name: n\n    sync-interval: 50ms\n    validation-interval: 5h\n    snapshot-interval: 1h\n    retention: 2h\n"
             "    retention-check-interval: 3m",
         )
     )
@@ -64,9 +64,32 @@ def test_every_value_arrives() -> None:
     }  # fmt: skip
     assert config.databases[0].replicas[0].model_dump(exclude_none=True) == {
         "type": "file", "name": "n", "path": "/x/backup", "sync_interval": 0.05, "snapshot_interval": 3600,
-        "retention": 7200, "retention_check_interval": 180,
+        "retention": 7200, "retention_check_interval": 180, "validation_interval": 18000,
     }  # fmt: skip
     assert config.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("top", "replica", "interval"),
+    [
+        ("", "", 0),
+        ("validation-interval: 1h", "", 3600),
+        ("validation: {interval: 24h}", "", 86400),
+        ("validation: {interval: 24h}", "validation-interval: 6h", 21600),
+        ("validation: {interval: 24h}", "validation-interval: 0s", 0),
+        ("validation: {}", "", 0),
+    ],
+)
+def test_how_often_replicas_are_validated(top: str, replica: str, interval: float) -> None:
+    """A replica's own interval counts, else `validation.interval` of 0.5 or the key at the top of the file."""
+    result = loads(f"{top}\ndbs: [{{path: /a, replica: {{path: /b, {replica}}}}}]").databases[0].replicas[0]
+    assert result.validation_interval == interval
+
+
+def test_two_validation_intervals_at_the_top() -> None:
+    """The two spellings of one default must not contradict each other."""
+    with pytest.raises(ConfigError, match="validation-interval is given at the top of the file too"):
+        loads("validation-interval: 1h\nvalidation: {interval: 2h}\ndbs: [{path: /a, replica: {path: /b}}]")
 
 
 @pytest.mark.parametrize(

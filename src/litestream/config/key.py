@@ -49,7 +49,6 @@ class Key:
 
 FALSE = frozenset({"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "n", "N"})
 TRUE = frozenset({"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y"})
-ZERO = frozenset({"0", "0s", "0m", "0h"})
 
 ALL = "0.3 0.4 0.5"
 

@@ -9,7 +9,7 @@ when it only tunes a thing that works differently here, so that no data and no d
 
 from __future__ import annotations
 
-from litestream.config.key import ALL, FALSE, ZERO, Key, Kind, refused, table, warned, works
+from litestream.config.key import ALL, FALSE, Key, Kind, refused, table, warned, works
 from litestream.config.store_keys import AGE, INSIDE, MAX_REQUESTS, STORE_KEYS
 
 _NEXT = "not in this version yet"
@@ -17,10 +17,6 @@ _NEXT = "not in this version yet"
 _NO_LTX = "has no effect: replicas are written in the format of 0.3, which has no LTX files and no compaction levels"
 _NO_DIR = f"whole directories are {_NEXT}: list each database with 'path'"
 _NO_UPSTREAM = f"following another server is {_NEXT}"
-_NO_VALIDATION = (
-    "has no effect yet: replicas are not validated in the background; `litestream restore` checks everything"
-)
-
 
 _SHARED = (
     works(
@@ -29,7 +25,12 @@ _SHARED = (
         ALL,
         "shortest time between two uploads; a change after a pause goes at once (1s)",
     ),
-    warned("validation-interval", Kind.DURATION, ALL, _NO_VALIDATION, ZERO),
+    works(
+        "validation-interval",
+        Kind.DURATION,
+        ALL,
+        "how often the replica is restored beside the local state and compared with the database (0s: never)",
+    ),
     warned(
         "auto-recover",
         Kind.FLAG,
@@ -77,7 +78,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
         works("retention-check-interval", Kind.DURATION, "", "the default of all replicas"),
         works("exec", Kind.TEXT, ALL, "application to run beside the replication; `-exec` beats it"),
         works("socket", Kind.SECTION, "0.5", "the control socket", section=SOCKET),
-        works("validation", Kind.SECTION, "0.5", "known, see below", section=VALIDATION),
+        works("validation", Kind.SECTION, "0.5", "defaults of all replicas", section=VALIDATION),
         refused("mcp-addr", Kind.TEXT, "0.5", f"the MCP server is {_NEXT}"),
         works("heartbeat-url", Kind.TEXT, "0.5", "address that is asked for (GET) while every database is safe (off)"),
         works(
@@ -107,7 +108,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
         works("path", Kind.TEXT, "0.5", "where it is (/var/run/litestream.sock)"),
         works("permissions", Kind.TEXT, "0.5", "its mode (0600); only root and our own user are served whatever it is"),
     ),
-    VALIDATION: table(warned("interval", Kind.DURATION, "0.5", _NO_VALIDATION, ZERO)),
+    VALIDATION: table(works("interval", Kind.DURATION, "0.5", "the default of `validation-interval` (0s: off)")),
     LEVELS: table(warned("interval", Kind.DURATION, "0.5", _NO_LTX)),
     DATABASE: table(
         works("path", Kind.TEXT, ALL, "the database file; `~/`, relative paths and `sqlite://` work"),

@@ -21,6 +21,7 @@ from litestream.config.models import (
     ReplicaDefaults,
     SnapshotConfig,
     SocketConfig,
+    ValidationConfig,
 )
 from litestream.config.paths import DestinationError, absolute_path, destination, is_url, shown
 from litestream.config.rules import NO_REPLICA, Loc, problems_between
@@ -196,7 +197,7 @@ class _Builder:
         self._tell_unused(given, databases)
         if "heartbeat-interval" in top and not top.get("heartbeat-url"):
             self._note(("heartbeat-interval",), "has no effect without heartbeat-url")
-        plain = self._validate(Config, {k: v for k, v in top.items() if k != "validation"}, ())
+        plain = self._validate(Config, top, ())
         if self.checker.problems or plain is None or logging is None or socket is None:
             return None
         return Config(
@@ -244,9 +245,12 @@ class _Builder:
         names = [field.alias or name for name, field in ReplicaDefaults.model_fields.items()]
         given = self._validate(ReplicaDefaults, {name: top.pop(name) for name in names if name in top}, ())
         values = given.given() if given else {}
-        for name, value in self._snapshot(top.pop("snapshot", None), ("snapshot",)).items():
-            if values.setdefault(name, value) != value:
-                self._problem(("snapshot",), f"{name} is given at the top of the file too, with another value")
+        sections = {"snapshot": self._snapshot(top.pop("snapshot", None), ("snapshot",))}
+        sections["validation"] = self._validation(top.pop("validation", None))
+        for section, found in sections.items():
+            for name, value in found.items():
+                if values.setdefault(name, value) != value:
+                    self._problem((section,), f"{name} is given at the top of the file too, with another value")
         if keep_all:
             values["retention-check-interval"] = 0.0
         return given, {**values, "keep-all": keep_all}
@@ -256,6 +260,13 @@ class _Builder:
         section = self._validate(SnapshotConfig, raw or {}, loc)
         pairs = {} if section is None else {"snapshot-interval": section.interval, "retention": section.retention}
         return {name: value for name, value in pairs.items() if value is not None}
+
+    def _validation(self, raw: dict[str, Any] | None) -> dict[str, Any]:
+        """The `validation` section as defaults of replicas."""
+        section = self._validate(ValidationConfig, raw or {}, ("validation",))
+        if section is None or section.interval is None:
+            return {}
+        return {"validation-interval": section.interval}
 
     def _database(self, raw: dict[str, Any], loc: Loc, defaults: dict[str, Any]) -> _Entry:
         defaults = {**defaults, **self._snapshot(raw.pop("snapshot", None), (*loc, "snapshot"))}

@@ -72,6 +72,12 @@ class SnapshotConfig(Model):
     retention: Seconds | None = None
 
 
+class ValidationConfig(Model):
+    """`validation:`; None where not given. Resolved already in each replica."""
+
+    interval: Seconds | None = None
+
+
 class ReplicaDefaults(StoreSettings):
     """What the top of the file may hold for all replicas; None where not given. Resolved already in each replica."""
 
@@ -79,6 +85,7 @@ class ReplicaDefaults(StoreSettings):
     snapshot_interval: Seconds | None = None
     retention: Seconds | None = None
     retention_check_interval: Seconds | None = None
+    validation_interval: Seconds | None = None
 
 
 class ReplicaConfig(StoreSettings):
@@ -98,6 +105,8 @@ class ReplicaConfig(StoreSettings):
     """0: for ever."""
     retention_check_interval: Seconds = 3600.0
     """0: nothing is ever deleted."""
+    validation_interval: Seconds = 0.0
+    """0: never."""
     _backend: BackendConfig | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")

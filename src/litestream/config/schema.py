@@ -14,7 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from litestream.config.key import Fate, Key
-from litestream.config.known_keys import DATABASE, LOGGING, REPLICA, RETENTION, SECTIONS, SNAPSHOT, SOCKET, TOP
+from litestream.config.known_keys import (
+    DATABASE,
+    LOGGING,
+    REPLICA,
+    RETENTION,
+    SECTIONS,
+    SNAPSHOT,
+    SOCKET,
+    TOP,
+    VALIDATION,
+)
 from litestream.config.models import (
     Config,
     DatabaseConfig,
@@ -23,6 +33,7 @@ from litestream.config.models import (
     ReplicaDefaults,
     SnapshotConfig,
     SocketConfig,
+    ValidationConfig,
 )
 from litestream.config.store_keys import AGE, BY_NAME, MAX_REQUESTS, NETWORK, STORE_KEYS
 from litestream.config.store_settings import AgeConfig, MaxRequests, Model
@@ -38,6 +49,7 @@ _MODELS: dict[str, tuple[type[Model], ...]] = {
     LOGGING: (LoggingConfig,),
     SNAPSHOT: (SnapshotConfig,),
     SOCKET: (SocketConfig,),
+    VALIDATION: (ValidationConfig,),
     DATABASE: (DatabaseConfig,),
     REPLICA: (ReplicaConfig,),
     AGE: (AgeConfig,),

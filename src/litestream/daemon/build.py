@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -26,6 +27,7 @@ from litestream.metrics import DEFAULT
 from litestream.replica import Replica
 
 if TYPE_CHECKING:
+    from litestream.replica.validation import Validator
     from litestream.storage.budget import Budget
 
 LANE_THREADS = 8
@@ -51,7 +53,8 @@ async def build(config: Config, logger: logging.Logger, *, addr: str = "", comma
             web = await serve_metrics(addr, DEFAULT)
             logger.info("serving metrics on %s", web.url)
         measures = Measures(DEFAULT)
-        entries = [_entry(database, watcher, lane, measures) for database in config.databases]
+        turn = asyncio.Semaphore(1)
+        entries = [_entry(database, watcher, lane, measures, turn) for database in config.databases]
         yield Server(
             entries,
             shutdown_timeout=config.shutdown_sync_timeout,
@@ -70,7 +73,10 @@ def _child(command: str, config: Config, logger: logging.Logger) -> Child | None
     return Child(command, os.environ, config.databases[0].path, logger) if command else None
 
 
-def _entry(config: DatabaseConfig, watcher: Watcher, lane: Executor, measures: Measures) -> Entry:
+def _entry(
+    config: DatabaseConfig, watcher: Watcher, lane: Executor, measures: Measures, turn: asyncio.Semaphore
+) -> Entry:
+    """One database with its replicas. `turn` is whose turn it is to be validated: one at a time."""
     db = DB(
         config.path,
         meta_path=config.meta_path,
@@ -81,14 +87,14 @@ def _entry(config: DatabaseConfig, watcher: Watcher, lane: Executor, measures: M
         lane=lane,
     )
     meta_path = config.meta_path or default_meta_path(config.path)
-    replicas = [_replica(db, replica, meta_path) for replica in config.replicas]
+    replicas = [_replica(db, replica, meta_path, turn) for replica in config.replicas]
     task = DatabaseTask(db, replicas, watcher, sweep_interval=config.monitor_interval)
     observer = Observer(task, [(replica.type, replica.location) for replica in config.replicas])
     described = [_described(replica) for replica in config.replicas]
     return Entry(db, replicas, task.run, described, task.tried, observer, measures.watch(observer))
 
 
-def _replica(db: DB, config: ReplicaConfig, meta_path: str) -> Replica:
+def _replica(db: DB, config: ReplicaConfig, meta_path: str, turn: asyncio.Semaphore) -> Replica:
     return Replica(
         db,
         config.open(metrics=DEFAULT, budget=_budget(db, config, meta_path)),
@@ -97,7 +103,15 @@ def _replica(db: DB, config: ReplicaConfig, meta_path: str) -> Replica:
         snapshot_interval=config.snapshot_interval,
         retention=config.retention,
         retention_check_interval=config.retention_check_interval,
+        validation_interval=config.validation_interval,
+        validator=_validator(db, turn) if config.validation_interval > 0 else None,
     )
+
+
+def _validator(db: DB, turn: asyncio.Semaphore) -> Validator:
+    from litestream.verify.running import RunningValidator
+
+    return RunningValidator(db, turn)
 
 
 def _check_age(config: Config) -> None:

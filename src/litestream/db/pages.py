@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,15 +16,17 @@ if TYPE_CHECKING:
 
 
 class Readings:
-    """The readings that are open. The caller serialises `begin` and `end_all`."""
+    """The readings that are open. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._open: list[LivePages] = []
+        self._lock = threading.Lock()
 
     def begin(self, source: Source, copy: Callable[[], Cursor]) -> tuple[LivePages, Pos]:
         """Begin one; `copy` copies everything that is committed by then and gives the cursor behind it."""
         pages = LivePages.begin(source)
-        self._open.append(pages)
+        with self._lock:
+            self._open.append(pages)
         try:
             return pages, position_of(pages, copy())
         except BaseException:
@@ -33,12 +36,15 @@ class Readings:
     def end(self, pages: LivePages) -> None:
         """End one. May be called twice, and while another thread still reads."""
         pages.close()
-        if pages in self._open:
-            self._open.remove(pages)
+        with self._lock:
+            if pages in self._open:
+                self._open.remove(pages)
 
     def end_all(self) -> None:
         """End what is open: what it reads is going to be closed."""
-        for pages in list(self._open):
+        with self._lock:
+            pages_open = list(self._open)
+        for pages in pages_open:
             self.end(pages)
 
 

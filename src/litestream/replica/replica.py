@@ -26,6 +26,7 @@ from litestream.replica.retention import enforce_retention
 from litestream.replica.snapshot import SnapshotStream, to_the_end
 from litestream.replica.source import WALSource
 from litestream.replica.upload import Uploader, find_end, no_snapshot
+from litestream.replica.validation import Validator, validate
 
 _CHANGED = "generation changed during snapshot, exiting sync"
 
@@ -41,8 +42,10 @@ class Replica:
         snapshot_interval: seconds between snapshots; 0: only when one is needed.
         retention: seconds for which snapshots, and what follows them, are kept; 0: for ever.
         retention_check_interval: seconds between looks at what may be deleted; never more than `retention`.
-        validation_interval: kept for configurations of the official program; without effect, as at the seed.
+        validation_interval: seconds between validations, 0: none. Without a `validator` it has no effect, as at the
+            seed.
         monitor_enabled: whether `start` starts anything.
+        validator: who restores the replica and compares it with the database.
 
     Nothing here holds up another replica of the database, or the application.
     """
@@ -59,6 +62,7 @@ class Replica:
         retention_check_interval: float = 3600.0,
         validation_interval: float = 0.0,
         monitor_enabled: bool = True,
+        validator: Validator | None = None,
         logger: logging.Logger | None = None,
         metrics: Metrics | None = None,
     ) -> None:
@@ -70,6 +74,7 @@ class Replica:
         self.retention = retention
         self.retention_check_interval = retention_check_interval
         self.validation_interval = validation_interval
+        self._validator = validator
         self.monitor_enabled = monitor_enabled
         self.logger = ReplicaLogger(
             logger or logging.getLogger("litestream.replica"), db.path if db is not None else None, self.name
@@ -84,7 +89,7 @@ class Replica:
         self._listeners: list[Callable[[], None]] = []
         self._monitor: Monitor | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        metrics = metrics or DEFAULT
+        self._metrics = metrics = metrics or DEFAULT
         self._uploader: Uploader | None = None
         if db is not None:
             self._uploader = Uploader(db, client, self.name, self.logger, metrics)
@@ -165,6 +170,8 @@ class Replica:
             loops.append(retain(self))
         if self.snapshot_interval > 0:
             loops.append(take_snapshots(self))
+        if self.validation_interval > 0 and self._validator is not None:
+            loops.append(validate(self, self._validator, self._metrics))
         self._tasks = [asyncio.create_task(loop, name=f"{db.path}({self.name})") for loop in loops]
 
     async def stop(self) -> None:

@@ -125,9 +125,7 @@ class _Run:
     async def result(self, began: float) -> RestoreResult:
         """Do it."""
         snapshot = self.plan.objects.snapshot
-        _log.log(
-            self._level, "restoring snapshot %s/%08x to %s", snapshot.generation, snapshot.index, self.target.name
-        )
+        _log.log(self._level, "restoring snapshot %s/%08x to %s", snapshot.generation, snapshot.index, self.target.name)
         try:
             with self.target.errors():
                 self.target.create()

@@ -236,6 +236,8 @@ async def plan_generation(
             return dataclasses.replace(plan, hint=hint, warnings=warnings)
     if until is not None:
         return None
+    if options.position is not None:
+        raise RestoreError(f"no snapshot is early enough to restore {options.position} (any more)")
     raise NoSnapshotsError(f"no snapshots available at or before index {index or 0:08x}")
 
 

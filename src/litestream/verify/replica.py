@@ -160,15 +160,13 @@ class _Verification:
         """Restore, compare and check. Returns the keys of the objects that were verified by that."""
         try:
             result = await self._restore(pos, live)
-        except NoSnapshotsError as error:
-            if pos is None:
-                raise
-            # Retention took the last snapshot before that position while we waited.
+        except LitestreamError as error:
+            if pos is None or type(error) is not RestoreError:
+                self.report.note(error)
+                return set()
+            # That state cannot be had: retention took the last snapshot before it, or there is no room.
             self.report.unknown.append(f"not compared with the database: {error}")
             return await self._restored(None, None)
-        except LitestreamError as error:
-            self.report.note(error)
-            return set()
         known = {file.key for file in result.files}
         if live is not None:
             result = await self._compare(live, result, loose=pos is None)
