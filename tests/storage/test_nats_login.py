@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -228,22 +229,25 @@ async def test_never_in_plain(certificates: Certificates, setting: str) -> None:
     assert not got
 
 
-WRITER = """publish: ["$O.BUCKET.>", "$JS.API.STREAM.INFO.OBJ_BUCKET", "$JS.API.STREAM.MSG.GET.OBJ_BUCKET",
-  "$JS.API.STREAM.PURGE.OBJ_BUCKET", "$JS.API.CONSUMER.CREATE.OBJ_BUCKET", "$JS.API.CONSUMER.CREATE.OBJ_BUCKET.>",
-  "$JS.API.CONSUMER.MSG.NEXT.OBJ_BUCKET.>", "$JS.API.CONSUMER.DELETE.OBJ_BUCKET.>"], subscribe: ["_INBOX.>"]"""
-READER = """publish: ["$JS.API.STREAM.INFO.OBJ_BUCKET", "$JS.API.STREAM.MSG.GET.OBJ_BUCKET",
-  "$JS.API.CONSUMER.CREATE.OBJ_BUCKET", "$JS.API.CONSUMER.CREATE.OBJ_BUCKET.>",
-  "$JS.API.CONSUMER.MSG.NEXT.OBJ_BUCKET.>", "$JS.API.CONSUMER.DELETE.OBJ_BUCKET.>"], subscribe: ["_INBOX.>"]"""
-KEEPER = '"$JS.API.STREAM.MSG.DELETE.OBJ_BUCKET", '
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "stores" / "nats.md"
+DELETE = '"$JS.API.STREAM.MSG.DELETE.OBJ_b-x", '
+
+
+def documented() -> str:
+    """What the page says that a writer needs, for the bucket `b-x`."""
+    found = re.search(r"permissions \{(.*?)\n\}", PAGE.read_text(), re.DOTALL)
+    assert found
+    return found[1].replace("app-backups", "b-x")
 
 
 async def test_least_privilege(start: Start) -> None:
     """The documented permissions are enough, and what they leave out is refused at once, by name."""
-    keeper = WRITER.replace("publish: [", f"publish: [{KEEPER}")
-    users = [("admin", ""), ("writer", WRITER), ("reader", READER), ("keeper", keeper), ("nobody", 'publish: ["x"]')]
+    writer = documented()
+    keeper = writer.replace("publish: [", f"publish: [{DELETE}")
+    reader = "\n".join(line for line in writer.splitlines() if "$O" not in line and "PURGE" not in line)
+    users = [("admin", ""), ("writer", writer), ("reader", reader), ("keeper", keeper), ("nobody", 'publish: ["x"]')]
     lines = [
-        f"{{ user: {name}, password: p {f', permissions {{ {rights} }}' if rights else ''} }}".replace("BUCKET", "b-x")
-        for name, rights in users
+        f"{{ user: {name}, password: p {f', permissions {{ {rights} }}' if rights else ''} }}" for name, rights in users
     ]
     server = start(f"authorization {{ users: [ {', '.join(lines)} ] }}", user="admin", password="p")
     async with server.client() as jetstream:
