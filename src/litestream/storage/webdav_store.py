@@ -36,8 +36,10 @@ _FEW = 4
 """Keys in one directory up to which each is looked up by itself before it is deleted."""
 _NO_PARENT = {404, 409, 500}
 """What servers say of a PUT into a directory that is not there."""
-_LOCKED = (0.02, 0.1, 0.3)
-"""Seconds between tries to move to a name that is locked: some servers lock it while another move is under way."""
+_BUSY = {403, 423}
+"""What servers say of a MOVE while they are busy with the names: locked (golang), or not seen yet (rclone says 403)."""
+_WAITS = (0.02, 0.1, 0.3)
+"""Seconds before it is tried again."""
 _DELETES = 8
 """Deletes under way at once."""
 
@@ -217,7 +219,7 @@ class WebDAVStore:
 
     async def _move(self, key: str, temp: Parts, path: Parts, *, replacing: bool) -> bool:
         """Give the temporary file its name; False, and it is gone, if the name was taken."""
-        waits = iter(_LOCKED)
+        waits = iter(_WAITS)
         while True:
             headers = {"Destination": self._place + target(path), "Overwrite": "T" if replacing else "F"}
             async with self._dav.ask("put", key, "MOVE", temp, headers) as answer:
@@ -228,7 +230,7 @@ class WebDAVStore:
                 if answer.status in {400, 502} and self._place:
                     # A server behind a proxy takes its own public address for another server's.
                     self._place, wait = "", 0.0
-                elif answer.status != 423 or (wait := next(waits, 0.0)) == 0.0:
+                elif answer.status not in _BUSY or (wait := next(waits, 0.0)) == 0.0:
                     raise await self._dav.refused(answer, "put", key)
             await asyncio.sleep(wait)
         await self._dav.discard(temp)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import itertools
+import os
+import signal
+import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +18,13 @@ USER, PASSWORD = "backup", "a secret: of/WebDAV"
 
 @dataclass
 class DAVServer:
-    """A running server. `folder` is what it serves under `/`."""
+    """A running server. `folder` is what it serves under `/`; `pid` is set if it has to be told of changes in it."""
 
     name: str
     port: int
     folder: Path
     version: str = ""
+    pid: int = 0
     _count: itertools.count[int] = field(default_factory=itertools.count, repr=False)
 
     def new_place(self) -> Path:
@@ -32,3 +36,9 @@ class DAVServer:
         with urllib.request.urlopen(make, timeout=10) as answer:
             assert answer.status == 201
         return self.folder / name
+
+    def forget(self) -> None:
+        """Make a server that remembers directories (rclone, told so by SIGHUP) look at them anew."""
+        if self.pid:
+            os.kill(self.pid, signal.SIGHUP)
+            time.sleep(0.2)
