@@ -15,6 +15,7 @@ from litestream.config.paths import shown
 from litestream.config.rules import default_meta_path
 from litestream.core.durations import format_duration
 from litestream.daemon.child import Child
+from litestream.daemon.company import accompanied
 from litestream.daemon.database import DatabaseTask
 from litestream.daemon.logs import quoted
 from litestream.daemon.measures import Measures
@@ -39,7 +40,8 @@ async def build(config: Config, logger: logging.Logger, *, addr: str = "", comma
     """A server for everything in the configuration, nothing of it opened yet. Runs on the current event loop.
 
     `command` is the application to run beside it. With `addr`, `/metrics` is served there. Raises `ConfigError` if
-    that address cannot be had, a package for a replica is missing, or a replica could only be read.
+    that address, or the control socket, cannot be had, a package for a replica is missing, or a replica could only be
+    read.
     """
     _check_age(config)
     watcher = Watcher()
@@ -54,14 +56,19 @@ async def build(config: Config, logger: logging.Logger, *, addr: str = "", comma
             logger.info("serving metrics on %s", web.url)
         measures = Measures(DEFAULT)
         turn = asyncio.Semaphore(1)
-        entries = [_entry(database, watcher, lane, measures, turn) for database in config.databases]
-        yield Server(
-            entries,
+
+        def make(database: DatabaseConfig) -> Entry:
+            return _entry(database, watcher, lane, measures, turn)
+
+        server = Server(
+            [make(database) for database in config.databases],
             shutdown_timeout=config.shutdown_sync_timeout,
             shutdown_interval=config.shutdown_sync_interval,
             child=_child(command, config, logger),
             logger=logger,
         )
+        async with accompanied(server, config, make, logger):
+            yield server
     finally:
         if web is not None:
             await web.close()

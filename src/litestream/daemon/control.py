@@ -61,8 +61,7 @@ class Controller:
             self._check_running()
             if path not in self._stopped:
                 raise _not_found(path)
-            self._server.watch(self._make(self._known[path]))
-            del self._stopped[path]
+            await self._watch(self._make(self._known[path]))
             return "started"
 
         status = await self._within(timeout, path, start())
@@ -98,8 +97,8 @@ class Controller:
             self._check_running()
             database = DatabaseConfig(path=path, replicas=(self._config.replica_at(replica_url),))
             self._check_place(database)
-            self._server.watch(self._make(database))
             self._known[path] = database
+            await self._watch(self._make(database))
             return "registered"
 
         return {"status": await self._within(timeout, path, register()), "path": path}
@@ -278,6 +277,12 @@ class Controller:
     def _is_running(self, path: str, observer: Observer) -> bool:
         entry = self._server.entry(path)
         return entry is not None and entry.observer is observer
+
+    async def _watch(self, entry: Entry) -> None:
+        """Replicate a database, and return once it was looked for."""
+        self._server.watch(entry)
+        self._stopped.pop(entry.db.path, None)
+        await entry.tried()
 
     def _check_running(self) -> None:
         if not self._server.running:

@@ -1,0 +1,64 @@
+"""Says so when a replica stays behind, for whatever reason: an upload that hangs reports nothing by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from litestream.core.durations import format_duration
+from litestream.daemon.server import Server
+from litestream.daemon.status import DatabaseStatus, ReplicaStatus
+
+INTERVAL = 5.0
+"""Seconds between looks at everything."""
+
+PATIENCE = 20.0
+"""Seconds, besides the sync interval, by which a replica may be behind: with the next look that is 25."""
+
+REPEAT = 300.0
+"""Seconds between two lines about the same replica; what fails with an error is logged by its own task as well."""
+
+
+class Lookout:
+    """Looks at every database of a server, one after the other."""
+
+    def __init__(self, server: Server, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
+        self._server = server
+        self._logger = logger
+        self._clock = clock
+        self._told: dict[tuple[str, str], float] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL)
+            for entry in self._server.entries:
+                if entry.observer is not None:
+                    self.judge(entry.observer.look())
+                    await asyncio.sleep(0)  # a thousand databases take a while, and uploads go on
+            paths = {entry.db.path for entry in self._server.entries}
+            self._told = {key: at for key, at in self._told.items() if key[0] in paths}
+
+    def judge(self, database: DatabaseStatus) -> None:
+        """Log what is to be said of one database now."""
+        for replica in database.replicas:
+            key, now = (database.path, replica.name), self._clock()
+            if replica.lag_seconds > replica.sync_interval + PATIENCE:
+                if now - self._told.get(key, -REPEAT) >= REPEAT:
+                    self._told[key] = now
+                    self._tell(database, replica)
+            elif not replica.lag_seconds and self._told.pop(key, None) is not None:
+                fields = {"db": database.path, "replica": replica.name}
+                self._logger.info(
+                    "%s(%s): replica is up to date again", database.path, replica.name, extra={"fields": fields}
+                )
+
+    def _tell(self, database: DatabaseStatus, replica: ReplicaStatus) -> None:
+        lag = format_duration(round(replica.lag_seconds))
+        fields: dict[str, object] = {"db": database.path, "replica": replica.name, "lag": lag}
+        fields["bytes"] = replica.lag_bytes
+        if replica.error or database.error:
+            fields["error"] = replica.error or database.error
+        self._logger.warning("%s(%s): replica is behind", database.path, replica.name, extra={"fields": fields})
