@@ -83,6 +83,12 @@ OURS = {
         {"db", "name"},
         "When something was last stored there, 0 if nothing yet",
     ),
+    "replica_verified_timestamp_seconds": (
+        "gauge",
+        {"db", "name"},
+        "When a validation last proved the replica good or bad",
+    ),
+    "replica_verified_ok": ("gauge", {"db", "name"}, "Whether that validation found the database in the replica"),
     "shadow_wal_bytes": ("gauge", {"db"}, "Bytes on disk that are kept for the replicas"),
     "wal_pinned_seconds": ("gauge", {"db"}, "For how long a reader has kept the WAL from restarting"),
     "seal_seconds_max": ("gauge", {"db"}, "Longest time for which writers were held back"),
