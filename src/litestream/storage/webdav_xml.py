@@ -37,13 +37,14 @@ async def read_entries(chunks: AsyncIterator[bytes]) -> list[Entry]:
     Memory is bounded by the entries, not by the XML, of which servers spend a kilobyte on each.
     """
     # Expat bounds what entities may grow to; external ones are not fetched.
-    parser = ET.XMLPullParser(["start", "end"])
+    parser: ET.XMLPullParser[ET.Element] = ET.XMLPullParser(["start", "end"])
     root: ET.Element | None = None
     found: list[Entry] = []
     try:
         async for chunk in chunks:
             parser.feed(chunk)
-            for event, element in parser.read_events():
+            for event, element in parser.read_events():  # type: ignore[misc]  # pairs, with these two events
+                assert isinstance(element, ET.Element)
                 root = element if root is None else root
                 if event == "end" and element.tag == "{DAV:}response":
                     entry = _entry(element)
