@@ -21,6 +21,7 @@ from helpers.destinations import destination  # noqa: E402
 from helpers.official import V03, V05, official  # noqa: E402
 from helpers.rig import Rig  # noqa: E402
 from helpers.servers.azurite import azurite  # noqa: E402
+from helpers.servers.google import google_place  # noqa: E402
 from helpers.servers.nats import nats_server  # noqa: E402
 from helpers.servers.rclone_s3 import rclone_s3  # noqa: E402
 from helpers.servers.rclone_webdav import rclone_webdav  # noqa: E402
@@ -30,6 +31,7 @@ from helpers.servers.sshd import sshd  # noqa: E402
 __all__ = [
     "azurite",
     "destination",
+    "google_place",
     "nats_server",
     "rclone_s3",
     "rclone_webdav",

@@ -22,16 +22,12 @@ from urllib.parse import quote
 import pytest
 
 from helpers.cli import LITESTREAM, OURS, Daemon, Database, environment, write_config
-from helpers.servers.azurite import Azurite, azurite
+from helpers.servers.azurite import Azurite
 from helpers.servers.base import Server
 from helpers.servers.dav import PASSWORD, USER, DAVServer
-from helpers.servers.nats import NATSServer, nats_server
-from helpers.servers.rclone_webdav import rclone_webdav
+from helpers.servers.nats import NATSServer
 from helpers.servers.s3 import S3Server
-from helpers.servers.seaweedfs import seaweedfs
-from helpers.servers.sshd import SSHD, sshd
-
-__all__ = ["azurite", "nats_server", "rclone_webdav", "seaweedfs", "sshd"]
+from helpers.servers.sshd import SSHD
 
 VERBS = ("generations", "snapshots", "wal")
 

@@ -16,6 +16,7 @@ import pytest
 from helpers.cli import Yaml
 from helpers.servers.azurite import Azurite
 from helpers.servers.dav import PASSWORD, USER, DAVServer
+from helpers.servers.google import GooglePlace
 from helpers.servers.nats import NATSServer
 from helpers.servers.s3 import S3Server
 from helpers.servers.sshd import SSHD
@@ -80,6 +81,12 @@ def _nats(server: NATSServer) -> Destination:
     )
 
 
+def _gcs(place: GooglePlace) -> Destination:
+    bucket = place.gateway.upstream.new_bucket()
+    key = {"credential-path": str(place.credentials)}
+    return Destination({"type": "gs", "bucket": bucket, "path": "app", "endpoint": place.endpoint, **key})
+
+
 def _encrypted(server: S3Server) -> Destination:
     from pyrage import x25519
 
@@ -94,12 +101,18 @@ _KINDS: dict[str, tuple[str, Callable[..., Destination]]] = {
     "s3 without conditions": ("rclone_s3", place_in_s3),
     "azurite": ("azurite", _azurite),
     "sftp": ("sshd", _sftp),
+    "gcs": ("google_place", _gcs),
     "nats": ("nats_server", _nats),
     "webdav": ("rclone_webdav", _webdav),
 }
 """Parameter to the server's fixture and what makes a place on it."""
+_GROUPS = {"google_place": "seaweedfs", "nats_server": "nats"}
+"""Fixtures whose tests have a group of another name."""
 
-DESTINATIONS = [pytest.param(name, marks=pytest.mark.xdist_group(fixture)) for name, (fixture, _) in _KINDS.items()]
+DESTINATIONS = [
+    pytest.param(name, marks=pytest.mark.xdist_group(_GROUPS.get(fixture, fixture)))
+    for name, (fixture, _) in _KINDS.items()
+]
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def test_ten_idle_minutes_are_no_request() -> None:
         db.begin()
         db.commit()
         await replica.start()
-        while not replica.pos.offset:
+        while not replica.pos.offset:  # noqa: ASYNC110 - nothing tells when it has uploaded
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.5)  # what a start does has been done
         store.calls.clear()

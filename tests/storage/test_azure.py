@@ -17,13 +17,12 @@ import pytest
 
 from helpers.contract import StoreContract, chunks, keys, read
 from helpers.netcontract import NetworkContract, told
-from helpers.servers.azurite import Azurite, azurite
+from helpers.servers.azurite import Azurite
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from litestream.storage.azure import AzureConfig
 from litestream.storage.protocol import Store
 from litestream.storage.wrap import Limits, wrap
 
-__all__ = ["azurite"]
 pytestmark = pytest.mark.xdist_group("azurite")
 
 OTHER_KEY = base64.b64encode(b"another key of the right length, which is sixty-four bytes, no mo").decode()

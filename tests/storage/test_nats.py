@@ -19,7 +19,7 @@ from nats.js.api import ObjectStoreConfig
 from helpers.contract import StoreContract, chunks, keys, read
 from helpers.netcontract import NetworkContract
 from helpers.servers.base import free_port
-from helpers.servers.nats import NATSServer, nats_server
+from helpers.servers.nats import NATSServer
 from helpers.tcpproxy import TCPProxy
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from litestream.storage.nats import NATSConfig
@@ -27,7 +27,6 @@ from litestream.storage.nats_store import NATSStore
 from litestream.storage.protocol import Store
 from litestream.storage.wrapper import innermost
 
-__all__ = ["nats_server"]
 pytestmark = pytest.mark.xdist_group("nats")
 
 LOGIN = {"username": "admin", "password": "testsecret"}

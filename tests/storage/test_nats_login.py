@@ -16,13 +16,12 @@ import pytest
 
 from helpers.contract import chunks, keys, read
 from helpers.netcontract import told
-from helpers.servers.nats import NATSServer, Operator, credentials, nats_server, new_user
+from helpers.servers.nats import NATSServer, Operator, credentials, new_user
 from helpers.tls import Certificates, Pair, make_certificates
 from litestream.errors import StorageError
 from litestream.storage.nats import NATSConfig
 from litestream.storage.protocol import Store
 
-__all__ = ["nats_server"]
 pytestmark = pytest.mark.xdist_group("nats")
 
 Start = Callable[..., NATSServer]

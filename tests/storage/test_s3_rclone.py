@@ -9,13 +9,11 @@ import pytest
 
 from helpers.contract import keys, read
 from helpers.s3suite import S3Suite
-from helpers.servers.rclone_s3 import rclone_s3
 from helpers.servers.s3 import S3Server
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from litestream.storage.protocol import Store
 from litestream.storage.s3 import S3Config
 
-__all__ = ["rclone_s3"]
 pytestmark = pytest.mark.xdist_group("rclone_s3")
 
 

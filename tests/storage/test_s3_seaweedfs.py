@@ -18,13 +18,12 @@ from helpers.contract import BodyError, chunks, keys, read
 from helpers.netcontract import NetworkContract, told
 from helpers.s3suite import S3Suite
 from helpers.servers.s3 import S3Server
-from helpers.servers.seaweedfs import READER, READER_SECRET, seaweedfs
+from helpers.servers.seaweedfs import READER, READER_SECRET
 from litestream.errors import ObjectNotFoundError, StorageError
 from litestream.storage.protocol import Store
 from litestream.storage.s3 import S3Config
 from litestream.storage.s3_store import S3Store
 
-__all__ = ["seaweedfs"]
 pytestmark = pytest.mark.xdist_group("seaweedfs")
 
 MIB = 1 << 20

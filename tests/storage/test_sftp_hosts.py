@@ -13,12 +13,11 @@ import pytest
 
 from helpers.contract import read
 from helpers.netcontract import told
-from helpers.servers.sshd import SSHD, keygen, sshd
+from helpers.servers.sshd import SSHD, keygen
 from litestream.errors import StorageError
 from litestream.storage import sftp_hosts
 from litestream.storage.sftp import SFTPConfig
 
-__all__ = ["sshd"]
 pytestmark = pytest.mark.xdist_group("sshd")
 
 

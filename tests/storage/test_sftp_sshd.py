@@ -20,13 +20,12 @@ import pytest
 
 from helpers.contract import StoreContract, chunks, keys, read
 from helpers.netcontract import NetworkContract
-from helpers.servers.sshd import SSHD, sshd
+from helpers.servers.sshd import SSHD
 from helpers.tcpproxy import TCPProxy
 from litestream.errors import ObjectExistsError, StorageError
 from litestream.storage.protocol import Store
 from litestream.storage.sftp import SFTPConfig
 
-__all__ = ["sshd"]
 pytestmark = pytest.mark.xdist_group("sshd")
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from helpers.servers.dialect import Dialect, Refusal, Seen
+from helpers.servers.dialect import Dialect, Gateway, Refusal, Seen
+from helpers.servers.s3 import S3Server
 
 CONDITION = "x-goog-if-generation-match"
 
@@ -66,3 +70,24 @@ class Google(Dialect):
 
     def headers(self, seen: Seen) -> dict[str, str]:
         return {"If-None-Match": "*"} if seen.headers.get(CONDITION) == "0" else {}
+
+
+@dataclass
+class GooglePlace:
+    """A gateway, and the key file of the account that may do everything."""
+
+    gateway: Gateway
+    credentials: Path
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.gateway.port}"
+
+
+@pytest.fixture(scope="session")
+def google_place(seaweedfs: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GooglePlace]:
+    """One gateway for programs, which have a configuration and no fixtures."""
+    account = ServiceAccount("backup")
+    with Gateway(seaweedfs, Google(account)) as gateway:
+        yield GooglePlace(gateway, account.write(tmp_path_factory.mktemp("google") / "key.json"))
