@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from helpers.contract import chunks, keys, read
 from helpers.netcontract import told
@@ -166,10 +171,7 @@ async def test_refused_certificate(start: Start, certificates: Certificates, nam
 
 async def test_client_certificate(start: Start, certificates: Certificates, tmp_path: Path) -> None:
     """A server may want our certificate too; without it the connection is refused."""
-    cert, key = tmp_path / "client.pem", tmp_path / "client.key"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=client"
-    options = ["-addext", "extendedKeyUsage=clientAuth", "-keyout", str(key), "-out", str(cert)]
-    run([*command.split(), *options])
+    cert, key = client_certificate(tmp_path)
     server = start(tls(certificates.good, f', ca_file: "{cert}", verify: true'))
     server.admin["tls"] = context = certificates_context(certificates)
     context.load_cert_chain(cert, key)
@@ -188,9 +190,20 @@ async def test_client_certificate(start: Start, certificates: Certificates, tmp_
     assert (error.code, "root-cas" in str(error)) == ("TLS", True)
 
 
-def run(command: list[str]) -> None:
-    """Run a command that must succeed."""
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+def client_certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of a client, which nobody but itself signed, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "client")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(hours=1), now + timedelta(hours=1))
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "client.pem", folder / "client.key"
+    paths[0].write_bytes(made.public_bytes(Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return paths
 
 
 def certificates_context(certificates: Certificates) -> Any:  # noqa: ANN401 - an SSLContext that mypy need not know
