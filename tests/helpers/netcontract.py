@@ -32,7 +32,7 @@ from helpers.tcpproxy import TCPProxy
 from helpers.tls import Certificates, Pair, make_certificates
 from litestream.errors import ObjectNotFoundError, StorageError
 from litestream.storage.protocol import Store
-from litestream.storage.wrap import Limits, wrap
+from litestream.storage.wrappers.wrap import Limits, wrap
 
 LIMIT = 1.5
 """Seconds that an operation may take without an answer."""

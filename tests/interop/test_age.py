@@ -21,7 +21,7 @@ from litestream.client import ReplicaClient
 from litestream.core.timestamps import parse_rfc3339
 from litestream.errors import EncryptionError, StorageError
 from litestream.restore import RestoreOptions, restore
-from litestream.storage.encrypted import EncryptedStore
+from litestream.storage.age.encrypted import EncryptedStore
 from litestream.storage.file import FileStore
 
 pyrage: Any = pytest.importorskip("pyrage")

@@ -15,7 +15,7 @@ from litestream.client import ReplicaClient
 from litestream.errors import StorageError
 from litestream.replica import Replica
 from litestream.storage.memory import MemoryStore
-from litestream.storage.wrapper import Wrapper
+from litestream.storage.wrappers.wrapper import Wrapper
 
 
 class AppendOnly(Wrapper):

@@ -13,7 +13,7 @@ from litestream.client import ReplicaClient
 from litestream.metrics import Metrics
 from litestream.replica import Replica
 from litestream.storage.memory import MemoryStore
-from litestream.storage.wrap import Limits, wrap
+from litestream.storage.wrappers.wrap import Limits, wrap
 
 
 def test_ten_idle_minutes_are_no_request() -> None:

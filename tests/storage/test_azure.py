@@ -21,7 +21,7 @@ from helpers.servers.azurite import Azurite
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from litestream.storage.azure import AzureConfig
 from litestream.storage.protocol import Store
-from litestream.storage.wrap import Limits, wrap
+from litestream.storage.wrappers.wrap import Limits, wrap
 
 pytestmark = pytest.mark.xdist_group("azurite")
 

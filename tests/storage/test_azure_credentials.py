@@ -25,7 +25,7 @@ from helpers.tls import Certificates, make_certificates
 from litestream.errors import StorageError, StoreConfigError
 from litestream.storage.azure import AzureConfig
 from litestream.storage.protocol import Store
-from litestream.storage.wrap import Limits, wrap
+from litestream.storage.wrappers.wrap import Limits, wrap
 
 pytestmark = pytest.mark.xdist_group("azurite-oauth")
 

@@ -18,7 +18,7 @@ LIMIT = 16
 CODE = """
 import asyncio, hashlib, re, sys
 import pyrage
-from litestream.storage.encrypted import EncryptedStore
+from litestream.storage.age.encrypted import EncryptedStore
 from litestream.storage.file import FileStore
 
 key = pyrage.x25519.Identity.generate()

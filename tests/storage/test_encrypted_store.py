@@ -24,14 +24,14 @@ from litestream.errors import (
     StorageError,
     StoreConfigError,
 )
-from litestream.storage import encrypted, pump
-from litestream.storage.age_keys import MAX_RECIPIENTS
-from litestream.storage.encrypted import EncryptedStore
+from litestream.storage.age import encrypted, pump
+from litestream.storage.age.encrypted import EncryptedStore
+from litestream.storage.age.keys import MAX_RECIPIENTS
 from litestream.storage.file import FileStore
 from litestream.storage.memory import MemoryStore
 from litestream.storage.protocol import ObjectInfo, Store
 from litestream.storage.reading import read_tail
-from litestream.storage.wrapper import Wrapper, closed
+from litestream.storage.wrappers.wrapper import Wrapper, closed
 
 pyrage: Any = pytest.importorskip("pyrage")
 

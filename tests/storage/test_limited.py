@@ -14,14 +14,14 @@ from helpers.contract import chunks, keys, read
 from helpers.faultstore import FOREVER, Fault, FaultStore
 from litestream.errors import StorageError
 from litestream.metrics import Metrics
-from litestream.storage import timed
-from litestream.storage.budget import Budget
-from litestream.storage.limited import Limited, Rate
 from litestream.storage.memory import MemoryStore
 from litestream.storage.protocol import ObjectInfo, Store
-from litestream.storage.requests import PART
-from litestream.storage.timed import Timed
-from litestream.storage.wrapper import Wrapper
+from litestream.storage.wrappers import timed
+from litestream.storage.wrappers.budget import Budget
+from litestream.storage.wrappers.limited import Limited, Rate
+from litestream.storage.wrappers.requests import PART
+from litestream.storage.wrappers.timed import Timed
+from litestream.storage.wrappers.wrapper import Wrapper
 
 
 class Clock:

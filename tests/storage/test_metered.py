@@ -12,10 +12,10 @@ from helpers.faultstore import Fault, FaultStore
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from litestream.metrics import Metrics, expose
 from litestream.storage.memory import MemoryStore
-from litestream.storage.metered import Metered
 from litestream.storage.protocol import ObjectInfo, Store
-from litestream.storage.requests import PART, Operation, requests_of
-from litestream.storage.wrapper import Wrapper
+from litestream.storage.wrappers.metered import Metered
+from litestream.storage.wrappers.requests import PART, Operation, requests_of
+from litestream.storage.wrappers.wrapper import Wrapper
 
 
 class Numbers:

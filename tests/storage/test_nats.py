@@ -23,9 +23,9 @@ from helpers.servers.nats import NATSServer
 from helpers.tcpproxy import TCPProxy
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from litestream.storage.nats import NATSConfig
-from litestream.storage.nats_store import NATSStore
+from litestream.storage.nats.store import NATSStore
 from litestream.storage.protocol import Store
-from litestream.storage.wrapper import innermost
+from litestream.storage.wrappers.wrapper import innermost
 
 pytestmark = pytest.mark.xdist_group("nats")
 

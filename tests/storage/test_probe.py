@@ -13,14 +13,14 @@ import pytest
 from helpers.faultstore import FOREVER, Fault, FaultStore
 from litestream.client import ReplicaClient
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
-from litestream.storage.encrypted import EncryptedStore
+from litestream.storage.age.encrypted import EncryptedStore
 from litestream.storage.file import FileStore
 from litestream.storage.keys import is_key
 from litestream.storage.memory import MemoryStore
 from litestream.storage.probe import NEEDED, PREFIX, Finding, Operation, Status, is_usable, probe
 from litestream.storage.protocol import ObjectInfo, Store
 from litestream.storage.rights import right_for
-from litestream.storage.wrapper import Wrapper
+from litestream.storage.wrappers.wrapper import Wrapper
 
 OBJECT = "generations/0123456789abcdef/snapshots/00000000.snapshot.lz4"
 

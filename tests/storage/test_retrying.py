@@ -15,8 +15,8 @@ from helpers.faultstore import FOREVER, Fault, FaultStore
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from litestream.storage.memory import MemoryStore
 from litestream.storage.protocol import Store
-from litestream.storage.retrying import OVERLAP, Retrying
-from litestream.storage.wrapper import Wrapper
+from litestream.storage.wrappers.retrying import OVERLAP, Retrying
+from litestream.storage.wrappers.wrapper import Wrapper
 
 
 class Clock:

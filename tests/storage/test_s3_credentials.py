@@ -17,9 +17,8 @@ import pytest
 from helpers.netcontract import told
 from helpers.s3fake import Asked, Fake, Said, fake
 from litestream.errors import StorageError, StoreConfigError
-from litestream.storage import aws
 from litestream.storage.protocol import Store
-from litestream.storage.s3 import S3Config
+from litestream.storage.s3 import S3Config, aws
 
 SECRETS = ("secret-one", "secret-two", "token-one", "token-two", "AKIAONE", "AKIATWO")
 

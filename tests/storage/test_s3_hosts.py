@@ -10,7 +10,7 @@ import pytest
 
 from litestream.errors import StoreConfigError
 from litestream.storage.s3 import S3Config
-from litestream.storage.s3_hosts import Host, bucket_url, check_endpoint, parse_host, service_of
+from litestream.storage.s3.hosts import Host, bucket_url, check_endpoint, parse_host, service_of
 
 VARIABLES = ("LITESTREAM_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_CA_BUNDLE")
 
@@ -97,7 +97,7 @@ PLACES = [
 @pytest.mark.parametrize(("settings", "place"), PLACES, ids=[place for _, place in PLACES])
 async def test_where_requests_go(settings: dict[str, Any], place: str) -> None:
     """Settings and URL make the address of the bucket, its name in the host or in the path as the service wants it."""
-    from litestream.storage.s3_store import S3Store
+    from litestream.storage.s3.store import S3Store
 
     keys = {"access_key_id": "k", "secret_access_key": "s"}
     config = S3Config.from_settings({**settings, **keys})

@@ -14,12 +14,12 @@ from helpers.contract import chunks, keys, read
 from helpers.netcontract import told
 from helpers.s3fake import Asked, Fake, Said, fake, object_store
 from litestream.errors import ObjectExistsError, StorageError
-from litestream.storage.aws import Credentials
 from litestream.storage.plain_http import request
 from litestream.storage.s3 import S3Config
-from litestream.storage.s3_requests import sign
-from litestream.storage.s3_store import S3Store
-from litestream.storage.s3_xml import parse_xml
+from litestream.storage.s3.aws import Credentials
+from litestream.storage.s3.requests import sign
+from litestream.storage.s3.store import S3Store
+from litestream.storage.s3.xml import parse_xml
 
 MIB = 1 << 20
 KEYS = {"access_key_id": "AKIAX", "secret_access_key": "topsecret"}
@@ -231,7 +231,7 @@ def unused_port() -> int:
 async def test_region_is_looked_up_once(server: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without endpoint and region the bucket is asked for its region, once, unsigned, at the first operation."""
     server.answer = lambda asked: Said(403, headers={"x-amz-bucket-region": "eu-south-2"})
-    monkeypatch.setattr("litestream.storage.s3_store.LOOKUP", server.url)
+    monkeypatch.setattr("litestream.storage.s3.store.LOOKUP", server.url)
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "LITESTREAM_S3_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     opened = S3Config.from_settings({"bucket": "mybkt", **KEYS}).open()
@@ -251,7 +251,7 @@ async def test_region_that_cannot_be_had(
     unused_port: int, monkeypatch: pytest.MonkeyPatch, variable: str, region: str
 ) -> None:
     """Where the region cannot be asked for, it is that of the environment, or the default."""
-    monkeypatch.setattr("litestream.storage.s3_store.LOOKUP", f"http://127.0.0.1:{unused_port}")
+    monkeypatch.setattr("litestream.storage.s3.store.LOOKUP", f"http://127.0.0.1:{unused_port}")
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     monkeypatch.setenv("AWS_REGION", variable)
     opened = S3Config.from_settings({"bucket": "mybkt", **KEYS}).open()

@@ -22,7 +22,7 @@ from helpers.servers.seaweedfs import READER, READER_SECRET
 from litestream.errors import ObjectNotFoundError, StorageError
 from litestream.storage.protocol import Store
 from litestream.storage.s3 import S3Config
-from litestream.storage.s3_store import S3Store
+from litestream.storage.s3.store import S3Store
 
 pytestmark = pytest.mark.xdist_group("seaweedfs")
 

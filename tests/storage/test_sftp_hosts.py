@@ -15,8 +15,8 @@ from helpers.contract import read
 from helpers.netcontract import told
 from helpers.servers.sshd import SSHD, keygen
 from litestream.errors import StorageError
-from litestream.storage import sftp_hosts
 from litestream.storage.sftp import SFTPConfig
+from litestream.storage.sftp import hosts as sftp_hosts
 
 pytestmark = pytest.mark.xdist_group("sshd")
 

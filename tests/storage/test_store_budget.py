@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litestream.metrics import Metrics
-from litestream.storage.budget import STEP, Budget
+from litestream.storage.wrappers.budget import STEP, Budget
 
 NOVEMBER = datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp()
 DECEMBER = datetime(2026, 12, 1, tzinfo=UTC).timestamp()

@@ -12,12 +12,12 @@ import pytest
 from helpers.contract import BodyError, chunks, keys, read
 from helpers.faultstore import FOREVER, Fault, FaultStore
 from litestream.errors import StorageError
-from litestream.storage import timed
 from litestream.storage.memory import MemoryStore
-from litestream.storage.progress import progress
 from litestream.storage.protocol import ObjectInfo, Store
-from litestream.storage.timed import Timed
-from litestream.storage.wrapper import Wrapper
+from litestream.storage.wrappers import timed
+from litestream.storage.wrappers.progress import progress
+from litestream.storage.wrappers.timed import Timed
+from litestream.storage.wrappers.wrapper import Wrapper
 
 OPERATIONS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "list": lambda store: store.list("a/"),

@@ -13,7 +13,7 @@ from helpers.servers.dav import PASSWORD, USER, DAVServer
 from helpers.servers.rclone_webdav import start_rclone
 from litestream.errors import StorageError
 from litestream.storage.webdav import WebDAVConfig
-from litestream.storage.wrap import Limits, wrap
+from litestream.storage.wrappers.wrap import Limits, wrap
 
 pytestmark = pytest.mark.xdist_group("rclone_webdav")
 

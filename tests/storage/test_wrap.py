@@ -14,14 +14,14 @@ from helpers.faultstore import FOREVER, Fault, FaultStore
 from litestream.errors import StorageError, StoreConfigError
 from litestream.metrics import Metrics, expose
 from litestream.storage.file import FileStore
-from litestream.storage.limited import Limited
 from litestream.storage.memory import MemoryStore
-from litestream.storage.metered import Metered
 from litestream.storage.protocol import Store
-from litestream.storage.retrying import Retrying
-from litestream.storage.timed import Timed
-from litestream.storage.wrap import Budget, Limits, innermost, wrap
-from litestream.storage.wrapper import Wrapper
+from litestream.storage.wrappers.limited import Limited
+from litestream.storage.wrappers.metered import Metered
+from litestream.storage.wrappers.retrying import Retrying
+from litestream.storage.wrappers.timed import Timed
+from litestream.storage.wrappers.wrap import Budget, Limits, innermost, wrap
+from litestream.storage.wrappers.wrapper import Wrapper
 
 LIMITS = Limits(timeout=10, concurrency=15, requests_per_second=100_000, requests_per_month=10_000_000)
 

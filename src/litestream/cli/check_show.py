@@ -16,8 +16,8 @@ from litestream.core.durations import format_duration
 from litestream.daemon.logs import safe
 from litestream.storage.probe import NEEDED, Finding, Operation, Status, is_usable
 from litestream.storage.protocol import Store
-from litestream.storage.requests import requests_of
 from litestream.storage.rights import right_for
+from litestream.storage.wrappers.requests import requests_of
 
 _GB = 1e9
 

@@ -152,7 +152,7 @@ async def _prune(parsed: Parsed, name: str, client: ReplicaClient, retention: fl
 async def _clean_up(client: ReplicaClient, outcome: _Outcome) -> None:
     """Remove what a writer without the right to delete leaves: uploads that were broken off, objects of `check`."""
     from litestream.storage.probe import remove_leftovers
-    from litestream.storage.wrap import innermost
+    from litestream.storage.wrappers.wrap import innermost
 
     try:
         outcome.probes = await remove_leftovers(client.store)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from litestream.client import ReplicaClient
     from litestream.metrics import Metrics
     from litestream.storage.backends import BackendConfig
-    from litestream.storage.wrap import Budget, Limits
+    from litestream.storage.wrappers.wrap import Budget, Limits
 
 
 class LoggingConfig(Model):
@@ -138,7 +138,7 @@ class ReplicaConfig(StoreSettings):
         try:
             self._backend = backend_config(self.type, self.store_settings())
             if self.age is not None:
-                from litestream.storage.age_keys import AgeKeys
+                from litestream.storage.age.keys import AgeKeys
 
                 keys = self.age.keys()
                 AgeKeys(keys["recipients"], keys["identities"])
@@ -152,7 +152,7 @@ class ReplicaConfig(StoreSettings):
 
     def limits(self) -> Limits:
         """Time and requests that the store may take."""
-        from litestream.storage.wrap import Limits
+        from litestream.storage.wrappers.wrap import Limits
 
         given: dict[str, Any] = {} if self.timeout is None else {"timeout": self.timeout}
         if self.max_requests is not None:

@@ -29,7 +29,7 @@ from litestream.replica import Replica
 
 if TYPE_CHECKING:
     from litestream.replica.validation import Validator
-    from litestream.storage.budget import Budget
+    from litestream.storage.wrappers.budget import Budget
 
 LANE_THREADS = 8
 """Threads for what may block (attaching, backfilling, reading a snapshot) of all databases together."""
@@ -136,7 +136,7 @@ def _budget(db: DB, config: ReplicaConfig, meta_path: str) -> Budget | None:
         return None
     from urllib.parse import quote
 
-    from litestream.storage.budget import Budget
+    from litestream.storage.wrappers.budget import Budget
 
     file = f"requests-{quote(config.label, safe='')}.json"  # a name may hold a slash
     return Budget(os.path.join(meta_path, file), name=f"{db.path}({config.label})")

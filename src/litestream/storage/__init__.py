@@ -12,7 +12,7 @@ from litestream.storage.protocol import ObjectInfo, Store
 
 if TYPE_CHECKING:
     from litestream.metrics import Metrics
-    from litestream.storage.wrap import Budget, Limits
+    from litestream.storage.wrappers.wrap import Budget, Limits
 
 __all__ = [
     "ObjectInfo",
@@ -64,14 +64,14 @@ def open_store(
         store = _wrapped(store, limits, metrics, budget)
     if age is None:
         return store
-    from litestream.storage.encrypted import EncryptedStore
+    from litestream.storage.age.encrypted import EncryptedStore
 
     return EncryptedStore(store, recipients=age.get("recipients", ()), identities=age.get("identities", ()))
 
 
 def _wrapped(store: Store, limits: Limits | None, metrics: Metrics | None, budget: Budget | None) -> Store:
     from litestream.metrics import DEFAULT
-    from litestream.storage.wrap import Limits, wrap
+    from litestream.storage.wrappers.wrap import Limits, wrap
 
     return wrap(store, limits=limits or Limits(), metrics=metrics or DEFAULT, budget=budget)
 

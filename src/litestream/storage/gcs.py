@@ -13,10 +13,10 @@ from urllib.parse import unquote, urlsplit
 from litestream.errors import StorageError, StoreConfigError
 from litestream.storage.keys import is_key
 from litestream.storage.obs import ObstoreStore, client_options
-from litestream.storage.obs_errors import Failure, Words
-from litestream.storage.progress import progress
+from litestream.storage.obs.errors import Failure, Words
 from litestream.storage.protocol import ObjectInfo, Store
-from litestream.storage.requests import PART, Operation
+from litestream.storage.wrappers.progress import progress
+from litestream.storage.wrappers.requests import PART, Operation
 
 if TYPE_CHECKING:
     from obstore.store import GCSConfig as ObstoreConfig

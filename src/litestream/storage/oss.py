@@ -86,7 +86,7 @@ class OSSConfig:
             # Nothing else of S3's chain belongs to this cloud.
             keys = "access-key-id and secret-access-key, or OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET"
             raise StoreConfigError("access-key-id", f"an oss replica needs {keys} in the environment")
-        from litestream.storage.s3_store import S3Store
+        from litestream.storage.s3.store import S3Store
 
         return S3Store(self.s3, kind="oss", url=self.url)
 

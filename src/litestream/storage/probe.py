@@ -19,7 +19,7 @@ from typing import TypeVar
 from litestream.errors import LitestreamError, ObjectExistsError, ObjectNotFoundError, StorageError
 from litestream.storage.protocol import ObjectInfo, Store
 from litestream.storage.reading import closing
-from litestream.storage.wrap import innermost
+from litestream.storage.wrappers.wrap import innermost
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 from litestream.storage.protocol import Store
-from litestream.storage.wrapper import closed
+from litestream.storage.wrappers.wrapper import closed
 
 
 @asynccontextmanager

@@ -1,0 +1,1 @@
+"""Encryption with age, as a wrapper of any store."""
