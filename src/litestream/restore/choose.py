@@ -52,7 +52,7 @@ class Candidate:
     time_ns: int = 0
     """Last commit, as far as the newest object tells."""
     stamped: bool = False
-    """Whether its first object or its last, so every one, has a stamp."""
+    """Whether its first object, so every one, has a stamp."""
     predecessor: str = ""
     """The generation before it, if its first snapshot names one."""
     _stamps: dict[Info, Stamp | None] = field(default_factory=dict)
@@ -105,8 +105,16 @@ class Candidate:
         except CorruptObjectError:
             return
         if newest is not None:
-            self.stamped = True  # where the first has none, that one is damaged
             self.time_ns = newest.last_commit_ns
+            if not self.stamped and len(self.snapshots) > 1:
+                self.stamped = await self._outvoted()
+
+    async def _outvoted(self) -> bool:
+        """Whether the first object has lost its stamp: the last one has one, and so has the newest snapshot."""
+        try:
+            return await self.stamp(self.snapshots[-1]) is not None
+        except CorruptObjectError:
+            return True
 
 
 async def fetch_stamp(store: Store, key: str, size: int) -> Stamp | None:

@@ -99,6 +99,7 @@ class _Checker:
     stamps: dict[Info, Stamp | None] = field(default_factory=dict)
     """What is known of stamps; an object that is not in it was not looked at."""
     bad: set[str] = field(default_factory=set)
+    read: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         infos: list[Info] = [*self.candidate.snapshots, *self.candidate.segments]
@@ -117,15 +118,15 @@ class _Checker:
             if self.choice.wants(self._key(info)) and self._key(info) not in self.bad:
                 await self._read_snapshot(info)
         links = await self._read_segments(segments, stamped)
-        self.report.checked += self._already_known()
+        self.report.checked = len(self.read | self._already_known())
         sound = [info for info in snapshots if self._key(info) not in self.bad]
         self.report.spans = spans_of(sound, links, self.stamps)
         self._check_reach(sound, links)
         return self.report
 
-    def _already_known(self) -> int:
+    def _already_known(self) -> set[str]:
         infos: list[Info] = [*self.candidate.snapshots, *self.candidate.segments]
-        return sum(self._key(info) in self.choice.known for info in infos)
+        return {self._key(info) for info in infos} & set(self.choice.known)
 
     # -- problems
 
@@ -179,7 +180,7 @@ class _Checker:
             page_size, _ = database_header(head, key) if head else (1, 0)
             if size % page_size:
                 raise CorruptObjectError(f"{size} bytes are no whole pages of {page_size}", key=key)
-            self.report.checked += 1
+            self.read.add(key)
         except LitestreamError as error:
             self._problem(info, error)
         finally:
@@ -203,7 +204,7 @@ class _Checker:
                     if joined and links:
                         joined = await self._check_joint(links[-1].info, before, info, segment)
                     if segment is not None:
-                        self.report.checked += 1
+                        self.read.add(self._key(info))
                         self.stamps[info] = segment.stamp
                         self._check_points(segment)
                     if before is not None:
@@ -227,7 +228,9 @@ class _Checker:
             while left or waiting:
                 while left and len(waiting) < _AHEAD:
                     info = left.popleft()
-                    wanted = self.choice.wants(self._key(info)) and self._key(info) not in self.bad
+                    # Without stamps only the content of the last one tells where the history ends.
+                    wanted = self.choice.wants(self._key(info)) or (not stamped and not left)
+                    wanted = wanted and self._key(info) not in self.bad
                     waiting.append((info, asyncio.create_task(fetcher.load(info)) if wanted and fetcher else None))
                 info, task = waiting[0]
                 segment = None
