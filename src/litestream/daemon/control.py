@@ -211,7 +211,7 @@ class Controller:
             "version": VERSION,
             "pid": os.getpid(),
             "uptime_seconds": int(time.time() - self._started),
-            "started_at": format_rfc3339(self._started),
+            "started_at": format_rfc3339(self._started, fraction=True),
             "database_count": len(self._server.entries) + len(self._stopped),
         }
 

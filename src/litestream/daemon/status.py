@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from litestream.core.position import Pos
-from litestream.core.timestamps import format_rfc3339
+from litestream.core.timestamps import format_rfc3339, parse_rfc3339
 
 OK = "ok"
 NOT_INITIALIZED = "not initialized"
@@ -71,7 +71,7 @@ class ReplicaStatus:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ReplicaStatus:
-        """The inverse of `to_json`, but for times. `ValueError` and its like if it is none."""
+        """The inverse of `to_json`, but for the sync interval. `ValueError` and its like if it is none."""
         return cls(
             str(value["name"]),
             str(value["type"]),
@@ -80,6 +80,8 @@ class ReplicaStatus:
             Pos.parse(value["pos"]),
             float(value["lag_seconds"]),
             int(value["lag_bytes"]),
+            _time(value["last_upload_at"]),
+            _time(value["last_sync_at"]),
             snapshots=value["snapshots"],
             error=str(value["error"]),
         )
@@ -150,4 +152,8 @@ def report(databases: Iterable[DatabaseStatus], within: float = WITHIN) -> dict[
 
 def shown_time(seconds: float) -> str | None:
     """RFC 3339; None for 0, which stands for never."""
-    return format_rfc3339(seconds) if seconds else None
+    return format_rfc3339(seconds, fraction=True) if seconds else None
+
+
+def _time(text: str | None) -> float:
+    return parse_rfc3339(text) / 1e9 if text else 0.0

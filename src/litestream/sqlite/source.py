@@ -304,6 +304,12 @@ class Source:
         return True
 
 
+def is_open(path: str) -> bool:
+    """Whether this process has the file open as a database."""
+    info = os.stat(path)
+    return (info.st_dev, info.st_ino) in _opened
+
+
 def _claim(path: str, name: str) -> tuple[int, int]:
     """Note the file as open in this process. Raises `DatabaseBusyError` if it is, `DatabaseAbsentError` without one."""
     try:
