@@ -51,7 +51,8 @@ def test_every_value_arrives() -> None:
             "  max-checkpoint-page-count: 50\n  busy-timeout: 3s",
             "addr: 'localhost:9090'\nlogging: {level: WARNING, type: json, stderr: yes}\n"
             "shutdown-sync-timeout: 0s\nshutdown-sync-interval: 1s",
-            "name: n\n    sync-interval: 50ms\n    validation-interval: 5h\n    snapshot-interval: 1h\n    retention: 2h\n"
+            "name: n\n    sync-interval: 50ms\n    validation-interval: 5h\n    snapshot-interval: 1h\n"
+            "    retention: 2h\n"
             "    retention-check-interval: 3m",
         )
     )
