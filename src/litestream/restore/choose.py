@@ -106,13 +106,14 @@ class Candidate:
             return
         if newest is not None:
             self.time_ns = newest.last_commit_ns
-            if not self.stamped and len(self.snapshots) > 1:
+            if not self.stamped:
                 self.stamped = await self._outvoted()
 
     async def _outvoted(self) -> bool:
-        """Whether the first object has lost its stamp: the last one has one, and so has the newest snapshot."""
+        """Whether the first object has lost its stamp: the last one has one, and so has a third, if there is one."""
+        infos: list[Info] = [*self.snapshots[:0:-1], *self.segments[:-1]]
         try:
-            return await self.stamp(self.snapshots[-1]) is not None
+            return not infos or await self.stamp(infos[0]) is not None
         except CorruptObjectError:
             return True
 

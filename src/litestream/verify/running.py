@@ -53,6 +53,8 @@ class RunningValidator:
         the database). Cancelled, it ends within a piece of a few MiB and leaves nothing.
         """
         async with self._turn:
+            if self._db.pos().is_zero:
+                raise NoGenerationError
             try:
                 with scratch_directory(self._db.meta_path) as directory:
                     async with Work(background=True) as work:
