@@ -129,7 +129,7 @@ def _rows(database: DatabaseStatus) -> list[list[str]]:
             replica.status if database.status == OK else database.status,
             str(database.pos) or "-",
             replica.name,
-            shown_lag(replica.lag_seconds) if replica.status in ("ok", "behind") else "-",
+            shown_lag(replica.lag_seconds) if replica.lag_seconds or replica.status == OK else "-",
             size,
         ]
         for replica in database.replicas

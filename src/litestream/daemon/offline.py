@@ -41,8 +41,6 @@ READ_LIMIT = 64 * 1024 * 1024
 LOOK_AGAIN = 0.5
 """Seconds between looks while a replicator is at work."""
 
-_NO_REPLICATOR = "no replicator is running"
-
 
 @dataclass(frozen=True, slots=True)
 class _Local:
@@ -128,8 +126,9 @@ async def _once(local: _Local, client: ReplicaClient, status: ReplicaStatus) -> 
         return replace(status, status=OK)
     last = stamp.last_commit_ns / 1e9 if stamp is not None else snapshots[-1].created_at
     lag = max(0.0, local.began - last)
-    error = "" if local.running else _NO_REPLICATOR
-    return replace(status, status=BEHIND, lag_seconds=lag, lag_bytes=missing, uploaded_at=last, error=error)
+    found = replace(status, status=BEHIND, lag_seconds=lag, lag_bytes=missing, uploaded_at=last)
+    # What is missing stays so, and only grows older: however young it is, that is not safe.
+    return found if local.running else replace(found, status=ERROR, error="no replicator is running", uploaded_at=0.0)
 
 
 def _missing(local: _Local, pos: Pos, stamp: Stamp | None) -> int | None:
