@@ -36,6 +36,9 @@ VERBS = {
     "wal": "list available WAL segments of a database",
 }
 
+_MODULES = {"list": "list_"}
+"""Where a verb's module cannot have its name: it would be `list` in here as well."""
+
 
 class Verb(Protocol):
     """What a verb's module has. `ERROR_CODE`, if it has one, is the exit code of errors; else that is 1."""
@@ -113,7 +116,7 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _run_verb(name: str, rest: list[str]) -> int:
-    verb: Verb = import_module(f"litestream.cli.{name}")
+    verb: Verb = import_module(f"litestream.cli.{_MODULES.get(name, name)}")
     parsed: Parsed | None = None
     try:
         parsed = verb.FLAGS.parse(rest)
