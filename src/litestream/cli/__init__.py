@@ -50,6 +50,12 @@ class Verb(Protocol):
         ...
 
 
+def load_verb(name: str) -> Verb:
+    """Import a verb's module: only the one that is used."""
+    verb: Verb = import_module(f"litestream.cli.{_MODULES.get(name, name)}")
+    return verb
+
+
 def usage() -> str:
     """The text of `litestream help`."""
     width = max(map(len, VERBS)) + 2
@@ -116,7 +122,7 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _run_verb(name: str, rest: list[str]) -> int:
-    verb: Verb = import_module(f"litestream.cli.{_MODULES.get(name, name)}")
+    verb = load_verb(name)
     parsed: Parsed | None = None
     try:
         parsed = verb.FLAGS.parse(rest)
