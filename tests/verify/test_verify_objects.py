@@ -227,6 +227,53 @@ async def test_listed_object_that_is_gone(tiny: Recording, tmp_path: Path) -> No
     assert "cannot be read: not found" in str(report.problems()[0])
 
 
+async def test_snapshot_of_another_database(tiny: Recording, history: Recording, tmp_path: Path) -> None:
+    """A sound snapshot of the right name that was taken over another WAL is named, also where nothing needs it."""
+    objects = replica(tiny)
+    key = V03.snapshot_key(GENERATION, 0)
+
+    report = await _verify(_with(objects, key, replica(history)[key][0]), tmp_path)
+
+    assert (report.status, _keys(report)) == (Status.FAILED, {key})
+    assert "was taken over another WAL" in str(report.problems()[0])
+
+
+async def test_snapshot_without_its_wal(history: Recording, tmp_path: Path) -> None:
+    """In an older generation too, a snapshot that needs more WAL than there is, is found."""
+    index, offset = history.snapshots[1].required
+    start = max(cut for cut in [0, *history.commits(index)] if cut < offset)
+    missing = V03.wal_key(GENERATION, index, start)
+    snapshot = V03.snapshot_key(GENERATION, history.snapshots[1].index)
+    old = {k: v for k, v in replica(history).items() if k == snapshot or ("/wal/" in k and k < missing)}
+    new = replica(history, generation="f" * 16, shift_ns=10**12)
+
+    report = await _verify(old | new, tmp_path)
+
+    assert (report.status, _keys(report)) == (Status.FAILED, {missing})
+    assert "needs the WAL up to" in str(report.problems()[0])
+    assert report.generations[1].spans == []
+
+
+async def test_retention_at_the_same_time(tiny: Recording, tmp_path: Path) -> None:
+    """What is deleted, and no longer listed, while it is looked at, is no failure."""
+    old = {k for k in replica(tiny) if "00000000.snapshot" in k or "/00000000_" in k}
+
+    class Shrinking(MemoryStore):
+        async def get(self, key: str, *, start: int = 0) -> AsyncIterator[bytes]:
+            if key == V03.wal_key(GENERATION, 0, tiny.commits(0)[0]):
+                for name in old:
+                    self._objects.pop(name, None)
+            async for chunk in super().get(key, start=start):
+                yield chunk
+
+    store = Shrinking()
+    store._objects.update(replica(tiny))
+    report = await verify("memory", ReplicaClient(store), VerifyOptions(str(tmp_path)))
+
+    assert (report.status, report.problems()) == (Status.OK, [])
+    assert report.generations[0].objects == len(replica(tiny)) - len(old)
+
+
 # -- what cannot be told
 
 
