@@ -98,7 +98,7 @@ def _entry(
     task = DatabaseTask(db, replicas, watcher, sweep_interval=config.monitor_interval)
     observer = Observer(task, [(replica.type, replica.location) for replica in config.replicas])
     described = [_described(replica) for replica in config.replicas]
-    return Entry(db, replicas, task.run, described, task.tried, observer, measures.watch(observer))
+    return Entry(db, replicas, task.run, described, task.tried, config, observer, measures.watch(observer))
 
 
 def _replica(db: DB, config: ReplicaConfig, meta_path: str, turn: asyncio.Semaphore) -> Replica:

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from litestream.config import Config, DatabaseConfig
@@ -26,6 +26,14 @@ from litestream.web.api import Answer, RequestError
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class _Stopped:
+    """A database whose replication was stopped by request."""
+
+    config: DatabaseConfig
+    status: DatabaseStatus
+
+
 class Controller:
     """The operations of the control API (`litestream.web.api.Control`) on a `Server`.
 
@@ -41,8 +49,9 @@ class Controller:
         self._make = make
         self._logger = logger
         self._config = config
-        self._known = {database.path: database for database in config.databases}
-        self._stopped: dict[str, DatabaseStatus] = {}
+        self.on_reload: Callable[[], Awaitable[Answer]] | None = None
+        """What reads the configuration again and says what changed; None where nothing can."""
+        self._stopped: dict[str, _Stopped] = {}
         self._waiting: dict[str, tuple[Entry, Waiting]] = {}
         self._generations: dict[str, set[str]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -61,7 +70,7 @@ class Controller:
             self._check_running()
             if path not in self._stopped:
                 raise _not_found(path)
-            await self._watch(self._make(self._known[path]))
+            await self._watch(self._make(self._stopped[path].config))
             return "started"
 
         status = await self._within(timeout, path, start())
@@ -77,10 +86,10 @@ class Controller:
                 if path not in self._stopped:
                     raise _not_found(path)
                 return "already_stopped", Outcome()
-            observer = _observer(entry)
+            config, observer = _parts(entry)
             before = observer.look()
             outcome = await self._server.unwatch(path)
-            self._stopped[path] = _as_stopped(before, observer)
+            self._stopped[path] = _Stopped(config, _as_stopped(before, observer))
             self._logger.info("replication stopped by request", extra={"fields": {"db": path}})
             return "stopped", outcome
 
@@ -97,7 +106,6 @@ class Controller:
             self._check_running()
             database = DatabaseConfig(path=path, replicas=(self._config.replica_at(replica_url),))
             self._check_place(database)
-            self._known[path] = database
             await self._watch(self._make(database))
             return "registered"
 
@@ -113,12 +121,11 @@ class Controller:
                 return "already_unregistered", _position(Pos()), Outcome()
             outcome, at = Outcome(), _position(Pos())
             if entry is not None:
-                observer = _observer(entry)
+                _, observer = _parts(entry)
                 before = observer.look()
                 outcome = await self._server.unwatch(path)
                 at = _position(_as_stopped(before, observer).pos)
                 self._logger.info("database unregistered by request", extra={"fields": {"db": path}})
-            self._known.pop(path, None)
             return "unregistered", at, outcome
 
         status, at, outcome = await self._within(timeout, path, unregister())
@@ -183,8 +190,10 @@ class Controller:
         return {"status": "reset", "path": path, "previous_pos": str(before), **self._position(path)}
 
     async def reload(self) -> Answer:
-        """Read the configuration again."""
-        raise RequestError(501, "this replicator cannot read its configuration again: restart it")
+        """Read the configuration again; what is not from a file cannot be."""
+        if self.on_reload is None:
+            raise RequestError(501, "this replicator cannot read its configuration again: restart it")
+        return await self.on_reload()
 
     # -- telling
 
@@ -245,7 +254,7 @@ class Controller:
             path = database_path(text)
         except ValueError as error:
             raise RequestError(400, "invalid path", str(error)) from None
-        known = {*self._known, *self._stopped, *(entry.db.path for entry in self._server.entries)}
+        known = {*self._stopped, *(entry.db.path for entry in self._server.entries)}
         if path in known:
             return path
         real = os.path.realpath(path)
@@ -254,7 +263,9 @@ class Controller:
     async def _look(self, path: str = "") -> list[DatabaseStatus]:
         """The status of every database, or of one, by path."""
         wanted = self._path(path) if path else ""
-        found: list[DatabaseStatus] = [status for status in self._stopped.values() if wanted in ("", status.path)]
+        found: list[DatabaseStatus] = [
+            stopped.status for path, stopped in self._stopped.items() if wanted in ("", path)
+        ]
         for entry in self._server.entries:
             if wanted in ("", entry.db.path) and entry.observer is not None:
                 found.append(entry.observer.look())
@@ -269,7 +280,7 @@ class Controller:
         entry = self._server.entry(path)
         if entry is None:
             raise _not_open(path) if path in self._stopped else _not_found(path)
-        observer = _observer(entry)
+        _, observer = _parts(entry)
         if path not in self._waiting or self._waiting[path][0] is not entry:
             self._waiting[path] = entry, Waiting(observer.task)
         return observer, self._waiting[path][1]
@@ -290,13 +301,15 @@ class Controller:
 
     def _check_place(self, database: DatabaseConfig) -> None:
         """Raise `ConfigError` if a new database, or its replica, is in the way of one that is replicated."""
-        entries = [((other.path,), other) for other in (*self._known.values(), database)]
+        others = [entry.config for entry in self._server.entries if entry.config is not None]
+        others += [stopped.config for stopped in self._stopped.values()]
+        entries = [((other.path,), other) for other in (*others, database)]
         for _, _, text in problems_between(entries):
             raise ConfigError(f"cannot register {shown(database.path)}: {text}")
 
     def _position(self, path: str) -> Answer:
         entry, stopped = self._server.entry(path), self._stopped.get(path)
-        pos = entry.db.pos() if entry is not None else stopped.pos if stopped is not None else Pos()
+        pos = entry.db.pos() if entry is not None else stopped.status.pos if stopped is not None else Pos()
         self._note(path, pos)
         return _position(pos)
 
@@ -353,10 +366,10 @@ class Controller:
             raise RequestError(409, str(error)) from None
 
 
-def _observer(entry: Entry) -> Observer:
-    if entry.observer is None:
+def _parts(entry: Entry) -> tuple[DatabaseConfig, Observer]:
+    if entry.config is None or entry.observer is None:
         raise LitestreamError(f"nobody looks after {entry.db.path}")
-    return entry.observer
+    return entry.config, entry.observer
 
 
 def _txid(pos: Pos) -> int:

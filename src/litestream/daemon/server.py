@@ -7,12 +7,11 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from litestream.core.durations import format_duration
 from litestream.core.position import Pos
 from litestream.daemon.child import Child
-from litestream.daemon.observe import Observer
 from litestream.errors import (
     ConfigError,
     DatabaseAbsentError,
@@ -22,6 +21,10 @@ from litestream.errors import (
     NoGenerationError,
     StorageError,
 )
+
+if TYPE_CHECKING:
+    from litestream.config import DatabaseConfig
+    from litestream.daemon.observe import Observer
 
 T = TypeVar("T")
 
@@ -71,6 +74,8 @@ class Entry:
     """One text per replica for the log: `name="file" type="file" …`."""
     tried: Callable[[], Awaitable[None]] = _at_once
     """Returns once the database was looked for, found or not: the application may be started then."""
+    config: DatabaseConfig | None = None
+    """What it was made from: another one like it can be made."""
     observer: Observer | None = None
     """Who knows how safe the database is; None where nobody does."""
     forget: Callable[[], None] = _nothing
