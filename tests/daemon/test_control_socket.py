@@ -111,6 +111,9 @@ def test_register_and_unregister(rig: Rig, app: App, at: Path) -> None:
     assert ask(at, "POST", "/register", body)[1]["status"] == "already_registered"
     assert ask(at, "POST", "/wait", {"path": str(other)})[0] == 200
     assert ask(at, "GET", "/info")[1]["database_count"] == 2
+    assert ask(at, "POST", "/stop", {"path": str(other)})[1]["status"] == "stopped"
+    assert ask(at, "POST", "/register", body)[1]["status"] == "already_registered"
+    assert ask(at, "POST", "/start", {"path": str(other)})[1]["status"] == "started"
     app.sql("INSERT INTO t VALUES (1)", name="other")
     gone = ask(at, "POST", "/unregister", {"path": str(other)})[1]
     assert gone["status"] == "unregistered"
