@@ -215,6 +215,7 @@ def test_waiting_when_the_replica_is_gone(rig: Rig, app: App, at: Path) -> None:
     """While a replica cannot be written, waiting ends with its error, and status and metrics name it."""
     app.create(rig.db)
     start(rig, at)
+    rig.daemon.wait_for_objects(rig.replica, 2)
     rig.replica.rename(rig.folder / "away")
     rig.replica.write_text("in the way")
     app.sql(FIRST)

@@ -8,6 +8,8 @@ from functools import cached_property
 from typing import Any
 
 KEY, SECRET = "testkey", "testsecret-kept"
+KEPT = 12
+"""Buckets that are kept; a test uses one, or two."""
 _names = itertools.count(1)
 
 
@@ -18,6 +20,7 @@ class S3Server:
         self.port = port
         self.version = version
         self.key, self.secret = KEY, SECRET
+        self._buckets: list[str] = []
 
     @property
     def endpoint(self) -> str:
@@ -44,7 +47,21 @@ class S3Server:
         """A bucket that nobody else uses; waits until the server takes objects."""
         name = f"bucket-{next(_names)}-{time.time_ns() % 10**9}"
         self.admin.create_bucket(Bucket=name)
+        self._buckets.append(name)
+        if len(self._buckets) > KEPT:
+            self._remove(self._buckets.pop(0))
         return name
+
+    def _remove(self, bucket: str) -> None:
+        """Delete a bucket of a test long over: on SeaweedFS each takes volumes, and it runs out of them."""
+        from botocore.exceptions import ClientError
+
+        try:
+            for name in self.names(bucket):
+                self.admin.delete_object(Bucket=bucket, Key=name)
+            self.admin.delete_bucket(Bucket=bucket)
+        except ClientError:
+            pass  # locked objects, a policy of a test: such a bucket stays
 
     def settings(self, bucket: str, **more: object) -> dict[str, object]:
         """Settings of a replica in that bucket."""
