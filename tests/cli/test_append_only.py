@@ -164,6 +164,7 @@ def test_from_the_first_commit_to_pruning(
             daemon.kill()
             daemon.start()
     last = ledger.write(db)
+    daemon.wait_until_ready()  # before that it has no handler for the signal
     assert daemon.stop() == 0
     assert "error" not in daemon.text().lower()
     out = bucket.folder / "out.db"
