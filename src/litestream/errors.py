@@ -28,6 +28,7 @@
     │   │   └── EncryptionError       not damaged: no identity decrypts it, or it is not encrypted where all should be
     │   ├── MixedLayoutError          one generation holds names of two layouts
     │   └── LTXReplicaError           a replica of 0.5 (LTX), which this version cannot read
+    ├── TooManyFilesError             this process, or the system, has no file descriptors left
     └── RestoreError
         ├── NoBackupError             proved absent: "no matching backups found"
         ├── OutputExistsError         the target, or its -wal, -shm or -journal, is there already
@@ -188,6 +189,10 @@ class MixedLayoutError(FormatError):
 
 class LTXReplicaError(FormatError):
     """The replica is in the LTX format of the official 0.5, which this version cannot read."""
+
+
+class TooManyFilesError(LitestreamError):
+    """There are no file descriptors left, or only those that what runs already needs."""
 
 
 class RestoreError(LitestreamError):

@@ -95,7 +95,11 @@ def text_with(section: str, key: Key) -> str:
     replica = {REPLICA: f", {pair}"}.get(section, "")
     if section == REPLICA and key.name in {"path", "url"}:
         return f"dbs: [{{path: /a, replica: {{{pair.replace('hush', '/b')}}}}}]"
-    if section == DATABASE and key.name in {"path", "dir"}:
+    if section == DATABASE and key.name in {"dir", "pattern", "recursive", "watch", "meta-dir"}:
+        others = [] if key.name == "dir" else ["dir: /a"]
+        others += [] if key.name == "pattern" else ["pattern: '*.db'"]
+        return f"dbs: [{{{', '.join([pair, *others])}, replica: {{path: /b}}}}]"
+    if section == DATABASE and key.name == "path":
         return f"dbs: [{{{pair}, replica: {{path: /b}}}}]"
     if section == DATABASE and key.name in {"replica", "replicas"}:
         value = "{path: /b}" if key.name == "replica" else "[{path: /b}]"

@@ -252,7 +252,7 @@ def test_all_problems_at_once() -> None:
         "9: dbs[1].path: the same database as dbs[0]: /a",
         "10: dbs[1].replica: the same directory as dbs[0].replicas[0]: each replica needs one of its own",
         "11: dbs[2]: must specify replica for database",
-        "11: dbs[2].path: is missing",
+        "11: dbs[2]: must specify either 'path' or 'dir'",
     ]
 
 

@@ -42,6 +42,9 @@ class FakeDB:
             raise self._errors.pop(0)
         return False
 
+    async def sync(self) -> None:
+        self.sync_now()
+
     def close(self) -> None:
         self.closed = True
 

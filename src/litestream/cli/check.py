@@ -91,6 +91,8 @@ def _subjects(parsed: Parsed) -> list[Subject]:
         )
     databases = [find_database(config, argument)] if argument else config.databases
     found = [Subject(database, replica) for database in databases for replica in database.replicas]
+    if not argument:  # of a directory the place above those of its databases
+        found += [Subject(None, replica) for directory in config.directories for replica in directory.replicas]
     chosen = [subject for subject in found if wanted in ("", subject.replica.label)]
     if not found:
         raise ConfigError(f"there is no database in {config.source or 'the configuration'}: nothing to check")

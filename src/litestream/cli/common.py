@@ -142,7 +142,11 @@ def find_database(config: Config, path: str) -> DatabaseConfig:
     except ValueError as e:
         raise ConfigError(f"{path}: {e}") from e
     if database is None:
-        known = ", ".join(entry.path for entry in config.databases) or "no database"
+        names = [
+            *(entry.path for entry in config.databases),
+            *(f"directory {entry.dir}" for entry in config.directories),
+        ]
+        known = ", ".join(names) or "no database"
         where = f"in {config.source}" if config.source else "in the configuration"
         raise ConfigError(f"database not found in config: {os.path.abspath(path)} ({where}: {known})")
     return database

@@ -9,7 +9,7 @@ from litestream.cli.tables import write_entries
 FLAGS = FlagSet(
     verb="databases",
     usage="databases [flags]",
-    about="List the databases of the configuration and the names of their replicas.",
+    about="List the databases of the configuration, those in its directories too, and the names of their replicas.",
     flags=(*COMMON, JSON),
 )
 
@@ -19,7 +19,7 @@ def run(parsed: Parsed) -> int:
     tell_warnings(config)
     entries = [
         {"path": database.path, "replicas": [replica.label for replica in database.replicas]}
-        for database in config.databases
+        for database in config.all_databases()
     ]
     write_entries(parsed, ["path", "replicas"], entries)
     return 0

@@ -70,7 +70,7 @@ def run(parsed: Parsed) -> int:
 def _config(parsed: Parsed) -> Config:
     """The configuration that flags and arguments mean."""
     config = _from_arguments(parsed) if parsed.args else load_config(parsed)
-    if not config.databases:
+    if not config.databases and not config.directories:
         raise ConfigError(
             f"no databases specified in configuration: add them below dbs: in {config.source}, or name one here: "
             "litestream replicate DB_PATH REPLICA_URL"

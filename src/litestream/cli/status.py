@@ -72,7 +72,7 @@ def _asked(parsed: Parsed, within: float) -> list[DatabaseStatus]:
         return _from_socket(parsed.text("socket"), parsed.args[0] if parsed.args else "", within)
     config = load_config(parsed)
     tell_warnings(config)
-    wanted = [find_database(config, parsed.args[0])] if parsed.args else list(config.databases)
+    wanted = [find_database(config, parsed.args[0])] if parsed.args else config.all_databases()
     if config.socket.enabled:
         try:
             return _of_configuration(_from_socket(config.socket.path, "", within), wanted)

@@ -149,7 +149,7 @@ async def _subjects(parsed: Parsed) -> AsyncGenerator[Subject]:
         return
     config, wanted = load_config(parsed), parsed.text("replica")
     tell_warnings(config)
-    pairs = [(d.path, r) for d in config.databases for r in d.replicas if wanted in ("", r.label)]
+    pairs = [(d.path, r) for d in config.all_databases() for r in d.replicas if wanted in ("", r.label)]
     if not pairs:
         missing = f'replica "{wanted}" not found' if wanted else "no databases specified"
         raise ConfigError(f"{missing} in configuration: {config.source}")

@@ -19,6 +19,10 @@
             replica.open()                          # a ReplicaClient; contacts nothing yet
             replica.location                        # the directory, or the URL without secrets
             replica.sync_interval, .snapshot_interval, .retention, .retention_check_interval    # seconds, resolved
+    for directory in config.directories:
+        directory.dir, directory.pattern, directory.recursive, directory.watch      # absolute; names; flags
+        directory.database("sub/app.db")            # a DatabaseConfig for what is there
+    config.all_databases()                          # with those that the directories have now
     config.database("app.db")                       # the one of that path, or None
     config.replica_at("s3://bucket/x")              # one that is not in the file, with the file's defaults
     Config.for_command_line("app.db", ["file:///backup"])       # replicate DB URL...
@@ -35,7 +39,7 @@ Importing this package imports pydantic; import it where a configuration is read
 from __future__ import annotations
 
 from litestream.config.loader import find, for_command_line, load, loads
-from litestream.config.models import Config, DatabaseConfig, LoggingConfig, ReplicaConfig
+from litestream.config.models import Config, DatabaseConfig, DirectoryConfig, LoggingConfig, ReplicaConfig
 
 __all__ = [
     "load",
@@ -44,6 +48,7 @@ __all__ = [
     "for_command_line",
     "Config",
     "DatabaseConfig",
+    "DirectoryConfig",
     "LoggingConfig",
     "ReplicaConfig",
 ]

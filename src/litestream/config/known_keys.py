@@ -15,7 +15,6 @@ from litestream.config.store_keys import AGE, INSIDE, MAX_REQUESTS, STORE_KEYS
 _NEXT = "not in this version yet"
 
 _NO_LTX = "has no effect: replicas are written in the format of 0.3, which has no LTX files and no compaction levels"
-_NO_DIR = f"whole directories are {_NEXT}: list each database with 'path'"
 _NO_UPSTREAM = f"following another server is {_NEXT}"
 
 _SHARED = (
@@ -128,11 +127,21 @@ SECTIONS: dict[str, dict[str, Key]] = {
         works("snapshot", Kind.SECTION, "0.5", "defaults of this database's replicas", section=SNAPSHOT),
         works("replicas", Kind.LIST, ALL, "where the copies go", section=REPLICA),
         works("replica", Kind.SECTION, "0.5", "the same for a single replica", section=REPLICA),
-        refused("dir", Kind.TEXT, "0.5", _NO_DIR),
-        refused("pattern", Kind.TEXT, "0.5", _NO_DIR),
-        refused("recursive", Kind.FLAG, "0.5", _NO_DIR, FALSE),
-        refused("watch", Kind.FLAG, "0.5", _NO_DIR, FALSE),
-        refused("meta-dir", Kind.TEXT, "0.5", _NO_DIR),
+        works(
+            "dir",
+            Kind.TEXT,
+            "0.5",
+            "a directory of databases, instead of `path`; each has a place of its own",
+        ),
+        works("pattern", Kind.TEXT, "0.5", "with `dir`: names of its databases, with `*`, `?` and `[a-z]`; required"),
+        works("recursive", Kind.FLAG, "0.5", "with `dir`: whether to look into subdirectories (false)"),
+        works("watch", Kind.FLAG, "0.5", "with `dir`: whether databases may come and go while we run (false)"),
+        works(
+            "meta-dir",
+            Kind.TEXT,
+            "0.5",
+            "with `dir`: directory of the local state of its databases, below it as they are below theirs",
+        ),
         refused(
             "restore-if-db-not-exists",
             Kind.FLAG,

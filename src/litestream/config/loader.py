@@ -13,9 +13,11 @@ from litestream.config.check import Checker, Problem
 from litestream.config.defaults import applying, unused
 from litestream.config.document import DocumentError, parse
 from litestream.config.expand import Expanded, expand
+from litestream.config.key import FALSE, TRUE
 from litestream.config.models import (
     Config,
     DatabaseConfig,
+    DirectoryConfig,
     LoggingConfig,
     ReplicaConfig,
     ReplicaDefaults,
@@ -35,6 +37,8 @@ MAX_SIZE = 4 << 20
 """Bytes of a configuration file: over ten thousand databases with a replica each."""
 MAX_PROBLEMS = 50
 """Problems shown; the rest is counted."""
+
+_OF_DIRECTORIES = frozenset({"pattern", "recursive", "watch", "meta-dir"})
 
 M = TypeVar("M", bound=Model)
 
@@ -166,10 +170,10 @@ def _fail(name: str, problems: list[Problem]) -> NoReturn:
 
 
 class _Entry(NamedTuple):
-    """A database of the file."""
+    """A database, or a directory of databases, of the file."""
 
     loc: Loc
-    database: DatabaseConfig | None
+    database: DatabaseConfig | DirectoryConfig | None
     """None: it has problems of its own."""
     replicas: list[Loc]
     """The places of its replicas that have none."""
@@ -209,7 +213,8 @@ class _Builder:
             heartbeat_interval=plain.heartbeat_interval,
             shutdown_sync_timeout=plain.shutdown_sync_timeout,
             shutdown_sync_interval=plain.shutdown_sync_interval,
-            databases=tuple(entry.database for entry in databases if entry.database is not None),
+            databases=tuple(entry.database for entry in databases if isinstance(entry.database, DatabaseConfig)),
+            directories=tuple(entry.database for entry in databases if isinstance(entry.database, DirectoryConfig)),
             defaults=given or ReplicaDefaults(),
         )
 
@@ -280,15 +285,37 @@ class _Builder:
         if not entries:
             self._problem(loc, NO_REPLICA)
         replicas = [(place, self._replica(entry, place, defaults)) for place, entry in entries]
-        if "path" not in raw and (*loc, "dir") in self.checker.lines:
-            raw["path"] = "/"  # `dir` is refused already; a missing `path` would be a second answer to one mistake
         good = {place: replica for place, replica in replicas if replica is not None}
-        database = self._validate(DatabaseConfig, {**raw, "replicas": tuple(good.values())}, loc)
+        raw = {**raw, "replicas": tuple(good.values())}
+        database = self._directory(raw, loc) if "dir" in raw else self._single(raw, loc)
         if database is not None and 0 < database.max_checkpoint_page_count < database.min_checkpoint_page_count:
             self._note(
                 (*loc, "max-checkpoint-page-count"), "is below min-checkpoint-page-count, which then never counts"
             )
         return _Entry(loc, database, list(good))
+
+    def _directory(self, raw: dict[str, Any], loc: Loc) -> DirectoryConfig | None:
+        if "path" in raw:
+            self._problem((*loc, "dir"), "cannot specify both 'path' and 'dir'")
+            return None
+        if not raw.get("pattern"):
+            self._problem((*loc, "dir"), "'pattern' is required when using 'dir'")
+            return None
+        return self._validate(DirectoryConfig, raw, loc)
+
+    def _single(self, raw: dict[str, Any], loc: Loc) -> DatabaseConfig | None:
+        if "path" not in raw:
+            self._problem(loc, "must specify either 'path' or 'dir'")
+            return None
+        if "meta-dir" in raw:
+            self._problem((*loc, "meta-dir"), "'meta-dir' can only be used with a directory")
+        if raw.get("watch") in TRUE:
+            self._problem((*loc, "watch"), "'watch' can only be enabled with a directory")
+        for name in ("pattern", "recursive"):
+            if name in raw and raw[name] not in FALSE:
+                self._note((*loc, name), "has no effect without 'dir'")
+        alone = {name: value for name, value in raw.items() if name not in _OF_DIRECTORIES}
+        return self._validate(DatabaseConfig, alone, loc)
 
     def _replica(self, raw: dict[str, Any] | None, loc: Loc, defaults: dict[str, Any]) -> ReplicaConfig | None:
         if raw is None:

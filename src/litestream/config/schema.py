@@ -28,6 +28,7 @@ from litestream.config.known_keys import (
 from litestream.config.models import (
     Config,
     DatabaseConfig,
+    DirectoryConfig,
     LoggingConfig,
     ReplicaConfig,
     ReplicaDefaults,
@@ -41,8 +42,16 @@ from litestream.config.store_settings import AgeConfig, MaxRequests, Model
 SCHEMA_FILE = "docs/litestream.schema.json"
 DOC_FILE = "docs/config.md"
 BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
-NOT_IN_FILE = {"source", "warnings", "defaults"}
+NOT_IN_FILE = {"source", "warnings", "defaults", "directories"}
 """Fields of `Config` that no file sets."""
+
+_NOT: dict[str, Any] = {"not": {}}
+_WITH_PATH = {
+    "required": ["path"],
+    "properties": {"dir": _NOT, "meta-dir": _NOT, "watch": {"enum": [False, "false"]}},
+}
+_WITH_DIR = {"required": ["dir", "pattern"], "properties": {"path": _NOT}}
+"""The two kinds of entries of `dbs:`."""
 
 _MODELS: dict[str, tuple[type[Model], ...]] = {
     TOP: (Config, ReplicaDefaults),
@@ -50,7 +59,7 @@ _MODELS: dict[str, tuple[type[Model], ...]] = {
     SNAPSHOT: (SnapshotConfig,),
     SOCKET: (SocketConfig,),
     VALIDATION: (ValidationConfig,),
-    DATABASE: (DatabaseConfig,),
+    DATABASE: (DatabaseConfig, DirectoryConfig),
     REPLICA: (ReplicaConfig,),
     AGE: (AgeConfig,),
     MAX_REQUESTS: (MaxRequests,),
@@ -70,11 +79,12 @@ def json_schema() -> dict[str, Any]:
 def _section(section: str) -> dict[str, Any]:
     fields = _fields(section)
     properties = {key.name: _property(key, section, fields) for key in SECTIONS[section].values()}
-    required = ["path"] if section == DATABASE else None
     schema: dict[str, Any] = {"type": ["object", "null"], "properties": properties, "additionalProperties": False}
     if section in {TOP, DATABASE, REPLICA}:
         schema["type"] = "object"
-    return {**schema, "required": required} if required else schema
+    if section == DATABASE:
+        schema["anyOf"] = [_WITH_PATH, _WITH_DIR]
+    return schema
 
 
 def _fields(section: str) -> dict[str, Any]:

@@ -2,23 +2,22 @@
 
 When something changes, frames are copied at once if a replica may upload at once, and otherwise when one may, or with
 the next overlap, whichever is first. Readers overlap within 100 ms of any change, because a checkpoint of the
-application may be waiting for ours. At rest nothing runs but a sweep, once a second.
+application may be waiting for ours. At rest nothing runs here, not even a timer: the watcher's sweep looks once a
+second whether something happened that no event told of.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Sequence
 
 from litestream.daemon.watcher import Watcher
 from litestream.db.db import DB
-from litestream.errors import (
-    DatabaseAbsentError,
-    DatabaseBusyError,
-    LitestreamError,
-)
+from litestream.descriptors import SHORTAGE, check_room
+from litestream.errors import DatabaseAbsentError, DatabaseBusyError, LitestreamError, NoGenerationError
 from litestream.replica import Replica
 
 OVERLAP_DELAY = 0.1
@@ -36,6 +35,9 @@ _BUSY_FOR_LONG = 5.0
 _REPEAT_ERROR = 30.0
 _TRIM_AFTER = 10.0
 
+_FAREWELL = 30.0
+"""Seconds for which a database whose file was deleted is kept, so that what was committed to it is uploaded."""
+
 
 class DatabaseTask:
     """Runs one database and its replicas until cancelled."""
@@ -48,7 +50,9 @@ class DatabaseTask:
         *,
         logger: logging.Logger | logging.LoggerAdapter[logging.Logger] | None = None,
         sweep_interval: float = SWEEP_INTERVAL,
+        starts: asyncio.Semaphore | None = None,
     ) -> None:
+        """`starts` bounds how many databases attach at the same time."""
         self.db = db
         self.replicas = list(replicas)
         self.error: Exception | None = None
@@ -56,7 +60,11 @@ class DatabaseTask:
         self._watcher = watcher
         self._logger = logger or logging.getLogger("litestream.db")
         self._sweep_interval = sweep_interval
+        self._starts = starts or asyncio.Semaphore()
         self._changed = asyncio.Event()
+        self._at_rest = False
+        self._swept = False  # woken by the sweep, and by no event
+        self._gone_since = 0.0
         self._tried = asyncio.Event()
         self._logged: tuple[str, float, int] = ("", 0.0, 0)
         self._quiet_since = time.monotonic()
@@ -64,7 +72,7 @@ class DatabaseTask:
 
     async def run(self) -> None:
         """Attach (waiting for the database if need be), replicate, and retry whatever fails. Ends when cancelled."""
-        self._watcher.add(self.db.real_path, self._on_change)
+        self._watcher.add(self.db.real_path, self._on_change, self._on_sweep, self._sweep_interval)
         try:
             await self._attach()
             await asyncio.gather(*(replica.start() for replica in self.replicas))
@@ -88,13 +96,30 @@ class DatabaseTask:
 
     def _on_change(self) -> None:
         self.db.noticed()
+        self._swept = False
         self._changed.set()
+
+    def _on_sweep(self) -> None:
+        """What no event announced: a replaced file, a missed event, a checkpoint that is due."""
+        if not self._at_rest or self._changed.is_set():
+            return
+        try:
+            wanted = self.db.needs_maintenance()
+        except LitestreamError:
+            wanted = True  # whoever is woken meets it too, and says so
+        if wanted:
+            self._swept = True
+            self._changed.set()
+        elif time.monotonic() - self._quiet_since > _TRIM_AFTER:
+            self.db.trim()
 
     async def _attach(self) -> None:
         delay = 0.01
         while True:
             try:
-                await self.db.call(self.db.sync_now)
+                async with self._starts:
+                    check_room()
+                    await self.db.call(self.db.sync_now)
             except LitestreamError as error:
                 self._report(error)
             else:
@@ -103,16 +128,20 @@ class DatabaseTask:
             finally:
                 self._tried.set()
             self._changed.clear()
-            await self._wait(min(delay, self._sweep_interval))
-            self._watcher.refresh(self.db.real_path)
-            delay *= 2
+            if delay < self._sweep_interval:
+                await self._wait(delay)
+                self._watcher.refresh(self.db.real_path)
+                delay *= 2
+            else:
+                await self._rest()
 
     async def _follow(self) -> None:
         """One round: wait for a change or the sweep, copy, overlap."""
-        if not await self._wait(self._sweep_interval):
-            await self._sweep()
-            return
+        await self._rest()
         self._changed.clear()
+        if self._swept:
+            await self._maintain()
+            return
         overlap_at = time.monotonic() + OVERLAP_DELAY
         looks = 0
         while (now := time.monotonic()) < overlap_at:
@@ -138,15 +167,34 @@ class DatabaseTask:
     def _due(self, now: float) -> bool:
         return not self.replicas or any(replica.due_at() <= now for replica in self.replicas)
 
-    async def _sweep(self) -> None:
-        """What no event announced: a replaced file, a missed event, a checkpoint that is due."""
-        self._watcher.refresh(self.db.real_path)
-        if self.db.needs_maintenance():
-            await self._maintain()
-        elif time.monotonic() - self._quiet_since > _TRIM_AFTER:
-            self.db.trim()
+    async def _farewell(self) -> None:
+        """If the file is gone, copy and upload what was committed to it: our descriptors still reach it.
+
+        Raises `DatabaseAbsentError` when that has to be tried again.
+        """
+        if self.db.pos().is_zero or os.path.exists(self.db.real_path):
+            self._gone_since = 0.0
+            return
+        self._gone_since = self._gone_since or time.monotonic()
+        try:
+            async with asyncio.timeout(_FAREWELL):
+                await self.db.sync()
+                await self._upload()
+        except (LitestreamError, OSError, TimeoutError) as error:
+            if time.monotonic() - self._gone_since < _FAREWELL:
+                raise DatabaseAbsentError(f"{self.db.path}: deleted before everything was uploaded: {error}") from error
+            fields = {"db": self.db.path, "error": str(error)}
+            self._logger.log(logging.ERROR, "deleted, and not everything was uploaded", extra={"fields": fields})
+
+    async def _upload(self) -> None:
+        """Bring every replica up to date now. Raises what the first that could not be said, when all have ended."""
+        results = await asyncio.gather(*(replica.sync() for replica in self.replicas), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, NoGenerationError):
+                raise result
 
     async def _maintain(self) -> None:
+        await self._farewell()
         try:
             await self.db.call(self.db.maintain)
         except DatabaseBusyError as error:
@@ -158,6 +206,14 @@ class DatabaseTask:
             return
         self._busy_since = 0.0
         self._recovered()
+
+    async def _rest(self) -> None:
+        """Wait for a change, or for the sweep to find something, without a timer."""
+        self._swept, self._at_rest = False, True
+        try:
+            await self._changed.wait()
+        finally:
+            self._at_rest = False
 
     async def _wait(self, seconds: float) -> bool:
         """Whether something changed within `seconds`."""
@@ -178,6 +234,8 @@ class DatabaseTask:
     def _report(self, error: Exception) -> None:
         """Log an error once, and again every 30 s with a count while it stays."""
         self.error = error
+        if SHORTAGE.tell(self.db.path, error):
+            return
         text, at, count = self._logged
         now = time.monotonic()
         if str(error) == text and now - at < _REPEAT_ERROR:

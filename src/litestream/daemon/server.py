@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from litestream.core.durations import format_duration
@@ -30,6 +31,7 @@ T = TypeVar("T")
 
 _FIRST_PAUSE = 1.0  # seconds until a task that died of an unexpected error is run again; doubled each time
 _LONGEST_PAUSE = 60.0
+_CLOSING = 10.0  # seconds that closing one database may take before others go on
 
 
 class Database(Protocol):
@@ -39,6 +41,7 @@ class Database(Protocol):
     def path(self) -> str: ...
     def pos(self) -> Pos: ...
     def sync_now(self) -> bool: ...
+    async def sync(self) -> None: ...
     def close(self) -> None: ...
     async def call(self, fn: Callable[..., T], *args: object) -> T: ...
 
@@ -82,6 +85,17 @@ class Entry:
     """Called once the entry is no longer watched: what others keep of it goes."""
 
 
+class Last(Enum):
+    """What is done before a database is let go."""
+
+    SYNC = "sync"
+    """Copy what is committed, and upload it."""
+    COPIED = "copied"
+    """The same for one whose file is gone: through what is still open, without looking at the file."""
+    NOTHING = "nothing"
+    """Only close it: it is opened again at once."""
+
+
 @dataclass(slots=True)
 class Outcome:
     """How the server ended."""
@@ -114,6 +128,7 @@ class Server:
     ) -> None:
         self._entries: dict[str, Entry] = {}
         self._tasks: dict[str, asyncio.Task[None]] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
         for entry in entries:
             self.watch(entry)
         self.child = child
@@ -143,7 +158,7 @@ class Server:
         if self._tasks is not None:
             self._begin(entry)
 
-    async def unwatch(self, path: str) -> Outcome:
+    async def unwatch(self, path: str, last: Last = Last.SYNC) -> Outcome:
         """Stop replicating a database, after a last sync of it; an unknown path is nothing to stop."""
         entry = self._entries.pop(path, None)
         if entry is None:
@@ -152,9 +167,12 @@ class Server:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        outcome = await self._last_sync([entry])
-        if not outcome.stuck:
-            await self._close([entry])
+        outcome = Outcome() if last is Last.NOTHING else await self._last_sync([entry], gone=last is Last.COPIED)
+        closing = asyncio.create_task(self._close([entry]))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        # A thread that hangs must not hold up whoever waits for this; what it has open is closed when it comes back.
+        await asyncio.wait([closing], timeout=_CLOSING)
         entry.forget()
         return outcome
 
@@ -237,15 +255,18 @@ class Server:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _last_sync(self, entries: Sequence[Entry]) -> Outcome:
-        """Bring databases and their replicas up to date, as far as that works in the time there is."""
+    async def _last_sync(self, entries: Sequence[Entry], *, gone: bool = False) -> Outcome:
+        """Bring databases and their replicas up to date, as far as that works in the time there is.
+
+        `gone`: their files were deleted; what was committed to them is copied while it can still be reached.
+        """
         outcome = Outcome()
         for entry in entries:
             for replica in entry.replicas:
                 outcome.missing[f"{entry.db.path}({replica.name})"] = "no time was left"
         try:
             async with asyncio.timeout(self.shutdown_timeout or None):
-                await asyncio.gather(*(self._finish(entry, outcome) for entry in entries))
+                await asyncio.gather(*(self._finish(entry, outcome, gone=gone) for entry in entries))
         except TimeoutError:
             outcome.stuck = True
             limit = format_duration(self.shutdown_timeout)
@@ -255,13 +276,13 @@ class Server:
             self.logger.error("%s: not everything reached the replica: %s", name, reason)
         return outcome
 
-    async def _finish(self, entry: Entry, outcome: Outcome) -> None:
+    async def _finish(self, entry: Entry, outcome: Outcome, *, gone: bool) -> None:
         names = [f"{entry.db.path}({replica.name})" for replica in entry.replicas]
 
         def keep(reason: str) -> None:
             outcome.missing.update(dict.fromkeys(names, reason))
 
-        if not await self._attempt(lambda: self._copy(entry.db), keep):
+        if not await self._attempt(entry.db.sync if gone else lambda: self._copy(entry.db), keep):
             return
         await asyncio.gather(*(self._upload(entry.db, replica, outcome) for replica in entry.replicas))
 

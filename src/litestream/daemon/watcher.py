@@ -1,7 +1,7 @@
-"""File changes, from one inotify descriptor for all databases.
+"""File changes, from one inotify descriptor for all databases, and one timer that looks where no event came from.
 
 Directories are watched, not files: a database, its `-wal` and its replacements appear, change and vanish by name. Where
-there is no inotify nothing is ever reported, and the sweep of each database's task does the work alone.
+there is no inotify nothing is ever reported, and the sweep does the work alone.
 """
 
 from __future__ import annotations
@@ -9,25 +9,60 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 Changed = Callable[[], None]
 
 _SUFFIXES = ("", "-wal", "-shm")
 
+TICK = 0.05
+"""Seconds between two turns of the sweep: each looks at the databases whose time has come. A shorter interval of a
+database makes it shorter."""
+
+
+class FolderListener(Protocol):
+    """Who wants to know what comes and goes in a directory. All is called on the event loop."""
+
+    def changed(self, folder: str, name: str, *, is_folder: bool, there: bool) -> None:
+        """Something of that name appeared or was written to (`there`), or went away. No name: the folder itself."""
+        ...
+
+    def lost(self) -> None:
+        """Events were lost: anything may have changed anywhere."""
+        ...
+
+
+@dataclass(slots=True)
+class _Sweep:
+    """When a database is looked at next."""
+
+    call: Changed
+    interval: float
+    due: float
+
 
 class Watcher:
-    """Calls back, on the event loop, when a file beside a watched database changes. Never misses in silence: when
-    the kernel's queue overflows, everybody is called."""
+    """Calls back, on the event loop, when a file beside a watched database changes, or one in a watched folder.
+
+    Never misses in silence: when the kernel's queue overflows, everybody is called.
+    """
 
     def __init__(self) -> None:
         self._inotify: Any = None
-        self._mask = 0
-        self._overflow = 0
+        self._mask = self._overflow = self._ignored = self._gone = self._is_folder = self._content = 0
         self._by_directory: dict[str, dict[str, Changed]] = {}
-        self._descriptors: dict[int, str] = {}
+        self._folders: dict[str, FolderListener] = {}
+        self._watched: dict[str, int] = {}
+        self._descriptors: dict[int, set[str]] = {}
+        self._sweeps: dict[str, _Sweep] = {}
+        self._refreshed: dict[str, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.complete = False
+        """Whether every change is told of: there is inotify, and no directory was refused."""
 
     def start(self) -> None:
         """Begin reading events on the running loop."""
@@ -36,70 +71,164 @@ class Watcher:
             return
         from inotify_simple import INotify, flags
 
-        self._inotify = INotify(nonblocking=True)
+        try:
+            self._inotify = INotify(nonblocking=True)
+        except OSError:
+            return  # none left for this user: the sweep does the work
+        self.complete = True
+        self._content = flags.MODIFY
+        self._gone = flags.DELETE | flags.MOVED_FROM
         self._mask = (
             flags.MODIFY | flags.CREATE | flags.DELETE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE_SELF
             | flags.MOVE_SELF
         )  # fmt: skip
-        self._overflow = flags.Q_OVERFLOW
+        self._overflow, self._ignored, self._is_folder = flags.Q_OVERFLOW, flags.IGNORED, flags.ISDIR
         self._loop.add_reader(self._inotify.fileno(), self._read)
 
-    def add(self, path: str, changed: Changed) -> None:
-        """Report changes of the database at `path` (its real path). A directory that is absent is tried again by
-        `refresh`."""
+    def close(self) -> None:
+        """Let the descriptor go."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._inotify is not None and self._loop is not None:
+            self._loop.remove_reader(self._inotify.fileno())
+            self._inotify.close()
+            self._inotify = None
+
+    # -- databases
+
+    def add(self, path: str, changed: Changed, swept: Changed | None = None, interval: float = 1.0) -> None:
+        """Report changes of the database at `path` (its real path), and call `swept` every `interval` seconds."""
         directory, name = os.path.split(path)
         names = self._by_directory.setdefault(directory, {})
         for suffix in _SUFFIXES:
             names[name + suffix] = changed
         self._watch(directory)
+        if swept is not None:
+            self._loop = self._loop or asyncio.get_running_loop()
+            # The first ones at different times: a thousand databases that began together are not swept together.
+            share = (len(self._sweeps) * 0.618034) % 1.0
+            self._sweeps[path] = _Sweep(swept, interval, time.monotonic() + interval * (0.5 + share / 2))
+            self._wake()
 
     def remove(self, path: str) -> None:
         """Stop reporting."""
+        self._sweeps.pop(path, None)
         directory, name = os.path.split(path)
         names = self._by_directory.get(directory, {})
         for suffix in _SUFFIXES:
             names.pop(name + suffix, None)
         if not names and self._by_directory.pop(directory, None) is not None:
-            for descriptor, watched in list(self._descriptors.items()):
-                if watched == directory:
-                    self._forget(descriptor)
+            self._release(directory)
 
     def refresh(self, path: str) -> None:
         """Watch the database's directory again if it was replaced or has only now appeared."""
         self._watch(os.path.dirname(path))
 
-    def close(self) -> None:
-        """Let the descriptor go."""
-        if self._inotify is not None and self._loop is not None:
-            self._loop.remove_reader(self._inotify.fileno())
-            self._inotify.close()
-            self._inotify = None
+    # -- folders
+
+    def add_folder(self, folder: str, listener: FolderListener) -> None:
+        """Report what comes and goes in a folder (its real path). May be called from any thread.
+
+        What was there before is not reported: list it afterwards.
+        """
+        self._folders[folder] = listener
+        self._watch(folder)
+
+    def remove_folder(self, folder: str) -> None:
+        """Stop reporting."""
+        if self._folders.pop(folder, None) is not None:
+            self._release(folder)
+
+    # -- inside
 
     def _watch(self, directory: str) -> None:
         if self._inotify is None:
             return
         try:
             descriptor = self._inotify.add_watch(directory, self._mask)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return  # absent, or not for us: the sweep tries again
         except OSError:
-            return  # absent or out of watches: the sweep goes on, and tries again
-        self._descriptors[descriptor] = directory
+            self.complete = False  # out of watches or memory: the sweep goes on, and tries again
+            return
+        before = self._watched.get(directory)
+        if before != descriptor:
+            self._watched[directory] = descriptor
+            if before is not None:
+                self._drop(before, directory)
+            self._descriptors.setdefault(descriptor, set()).add(directory)
 
-    def _forget(self, descriptor: int) -> None:
+    def _release(self, directory: str) -> None:
+        """Nobody asks for a directory any more, perhaps."""
+        if directory in self._by_directory or directory in self._folders:
+            return
+        self._refreshed.pop(directory, None)
+        descriptor = self._watched.pop(directory, None)
+        if descriptor is not None:
+            self._drop(descriptor, directory)
+
+    def _drop(self, descriptor: int, directory: str) -> None:
+        places = self._descriptors.get(descriptor, set())
+        places.discard(directory)
+        if places:
+            return
         self._descriptors.pop(descriptor, None)
         try:
             self._inotify.rm_watch(descriptor)
-        except OSError:
-            pass  # the directory is gone, and the watch with it
+        except (OSError, AttributeError):
+            pass  # the directory is gone, and the watch with it; or everything is closed
 
     def _read(self) -> None:
         called: set[int] = set()
         for event in self._inotify.read(timeout=0):
             if event.mask & self._overflow:
+                for listener in set(self._folders.values()):
+                    listener.lost()
                 changes = [changed for names in self._by_directory.values() for changed in names.values()]
             else:
-                names = self._by_directory.get(self._descriptors.get(event.wd, ""), {})
-                changes = [names[event.name]] if event.name in names else [] if event.name else list(names.values())
+                changes = self._changes(event)
             for changed in changes:
                 if id(changed) not in called:
                     called.add(id(changed))
                     changed()
+
+    def _changes(self, event: Any) -> list[Changed]:  # noqa: ANN401 - inotify_simple has no types
+        """Who is to be called for an event; folders are told at once."""
+        found: list[Changed] = []
+        if event.mask & self._ignored:
+            for directory in self._descriptors.pop(event.wd, set()):
+                self._watched.pop(directory, None)
+            return found
+        for directory in list(self._descriptors.get(event.wd, ())):
+            names = self._by_directory.get(directory, {})
+            known = names.get(event.name) if event.name else None
+            if known is not None:
+                found.append(known)
+            elif not event.name:
+                found += names.values()
+            listener = self._folders.get(directory)
+            if listener is not None and not (known is not None and event.mask & self._content):
+                there = bool(event.name) and not event.mask & self._gone
+                is_folder = bool(event.mask & self._is_folder)
+                listener.changed(directory, event.name, is_folder=is_folder, there=there)
+        return found
+
+    def _wake(self) -> None:
+        if self._timer is None and self._sweeps and self._loop is not None and not self._loop.is_closed():
+            shortest = min(sweep.interval for sweep in self._sweeps.values())
+            self._timer = self._loop.call_later(min(TICK, shortest), self._turn)
+
+    def _turn(self) -> None:
+        """Look at the databases whose time has come."""
+        self._timer = None
+        self._wake()  # first of all: an error in one look must not end all others
+        now = time.monotonic()
+        for path, sweep in list(self._sweeps.items()):
+            if sweep.due <= now:
+                sweep.due = now + sweep.interval
+                directory = os.path.dirname(path)
+                if now - self._refreshed.get(directory, 0.0) >= sweep.interval / 2:
+                    self._refreshed[directory] = now
+                    self._watch(directory)
+                sweep.call()

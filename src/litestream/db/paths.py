@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from litestream import fsutil
+from litestream.descriptors import is_lacking, too_many
 from litestream.errors import DatabaseAbsentError, LocalStateError
 from litestream.sqlite.connection import printable
 
@@ -45,5 +46,7 @@ def local_errors(meta: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if is_lacking(error):
+            raise too_many(error) from error
         name = os.fsencode(meta).decode("utf-8", "backslashreplace")
         raise LocalStateError(f"cannot keep the local state in {name}: {error.strerror or error}") from error

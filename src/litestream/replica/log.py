@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from litestream.descriptors import SHORTAGE
 from litestream.errors import LitestreamError
 
 REPEAT_AFTER = 30.0
@@ -19,7 +20,8 @@ class ReplicaLogger(logging.LoggerAdapter[logging.Logger]):
 
     def __init__(self, logger: logging.Logger, path: str | None, name: str) -> None:
         super().__init__(logger, {})
-        self._prefix = f"{path}({name}): " if path is not None else f"{name}: "
+        self.name_of_replica = f"{path}({name})" if path is not None else name
+        self._prefix = f"{self.name_of_replica}: "
         self._fields: dict[str, object] = {"replica": name} if path is None else {"db": path, "replica": name}
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ANN401 - as in logging
@@ -42,6 +44,7 @@ class ErrorLog:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._logger = logger
+        self._who = getattr(logger, "name_of_replica", what)
         self._what = what
         self._clock = clock
         self._text = ""
@@ -50,6 +53,8 @@ class ErrorLog:
 
     def failed(self, error: Exception) -> None:
         """`monitor error: E`. What is no error of ours or of the system is logged with its traceback."""
+        if SHORTAGE.tell(self._who, error):
+            return
         text, now = str(error) or type(error).__name__, self._clock()
         if text == self._text and now - self._at < REPEAT_AFTER:
             self._held += 1

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import apsw
 
+from litestream.descriptors import is_lacking, too_many
 from litestream.errors import DatabaseBusyError, DatabaseError, NotADatabaseError, ReadOnlyDatabaseError
 
 SQLITE_VERSION = apsw.sqlite_lib_version()
@@ -70,12 +71,23 @@ class translated:  # noqa: N801 - reads as a statement: `with translated(path):`
             raise DatabaseBusyError(f"database is busy: {name}") from error
         if isinstance(error, apsw.NotADBError):
             raise NotADatabaseError(f"not a database, or encrypted: {name}") from error
+        if isinstance(error, apsw.CantOpenError):
+            _check_descriptors(error)
         if isinstance(error, apsw.ReadOnlyError | apsw.CantOpenError | apsw.PermissionsError):
             raise ReadOnlyDatabaseError(
                 f"cannot open for writing, which WAL mode needs: {name}: {error} (check the modes and owner of the "
                 "file, its -wal and -shm, and of their directory)"
             ) from error
         raise DatabaseError(f"{name}: {error}") from error
+
+
+def _check_descriptors(error: apsw.Error) -> None:
+    """SQLite does not say why it could not open a file. Raises `TooManyFilesError` if nothing can be opened at all."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as reason:
+        if is_lacking(reason):
+            raise too_many(reason) from error
 
 
 def printable(path: str) -> str:

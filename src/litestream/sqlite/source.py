@@ -17,6 +17,7 @@ import apsw
 
 from litestream.core.wal import WAL_HEADER_SIZE
 from litestream.core.walindex import WalIndexHeader, parse_wal_index
+from litestream.descriptors import is_lacking, too_many
 from litestream.errors import (
     DatabaseAbsentError,
     DatabaseBusyError,
@@ -34,6 +35,7 @@ _READ_TIMEOUT = 0.05  # a reader meets a lock only during recovery: try again la
 _LOCK_PAUSE = 0.0002
 _opened: set[tuple[int, int]] = set()
 """Device and inode of each database file that this process has open: a second opener's close would drop its locks."""
+_claiming = threading.Lock()
 
 
 @dataclass(slots=True)
@@ -310,6 +312,36 @@ def is_open(path: str) -> bool:
     return (info.st_dev, info.st_ino) in _opened
 
 
+def is_database(path: str) -> bool | None:
+    """Whether the file at `path` is regular and begins as a SQLite database; None if this process has it open already,
+    or it is being replaced just now.
+
+    One that is open is not looked into: closing another descriptor on it would drop its locks. Raises `OSError`.
+    """
+    info = os.stat(path)
+    identity = info.st_dev, info.st_ino
+    if not stat.S_ISREG(info.st_mode) or info.st_size < len(_MAGIC):
+        return False
+    with _claiming:
+        if identity in _opened:
+            return None
+        _opened.add(identity)  # nobody begins with it before this descriptor is closed
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        found = os.fstat(descriptor)
+        if (found.st_dev, found.st_ino) != identity:
+            # Replaced since the look, and perhaps by a file that is open here: that one must not be closed.
+            if (found.st_dev, found.st_ino) not in _opened:
+                os.close(descriptor)
+            return None
+        try:
+            return os.pread(descriptor, len(_MAGIC), 0) == _MAGIC
+        finally:
+            os.close(descriptor)
+    finally:
+        _opened.discard(identity)
+
+
 def _claim(path: str, name: str) -> tuple[int, int]:
     """Note the file as open in this process. Raises `DatabaseBusyError` if it is, `DatabaseAbsentError` without one."""
     try:
@@ -319,11 +351,12 @@ def _claim(path: str, name: str) -> tuple[int, int]:
     except OSError as error:
         raise ReadOnlyDatabaseError(f"cannot open database: {name}: {error.strerror}") from error
     identity = info.st_dev, info.st_ino
-    if identity in _opened:
-        raise DatabaseBusyError(
-            f"another litestream replicates this database already (process {os.getpid()}): stop that one first"
-        )
-    _opened.add(identity)
+    with _claiming:
+        if identity in _opened:
+            raise DatabaseBusyError(
+                f"another litestream replicates this database already (process {os.getpid()}): stop that one first"
+            )
+        _opened.add(identity)
     return identity
 
 
@@ -335,4 +368,6 @@ def _open_database(path: str, name: str) -> int:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DatabaseAbsentError(f"database does not exist: {name}") from error
     except OSError as error:
+        if is_lacking(error):
+            raise too_many(error) from error
         raise ReadOnlyDatabaseError(f"cannot open database: {name}: {error.strerror}") from error
