@@ -32,6 +32,8 @@ def _end(code: int) -> NoReturn:
         import atexit
         import threading
 
+        if ending := sys.modules.get("litestream.storage.obs.ending"):
+            atexit.unregister(ending.settle)  # it is for those who end the usual way
         threading._shutdown()  # type: ignore[attr-defined]  # these two are what the interpreter itself calls first
         atexit._run_exitfuncs()
         os._exit(code)

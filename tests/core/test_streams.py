@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.peak import PEAK
 from helpers.stamps import GENERATION, chain, example_stamp, stamps
 from litestream.core.position import Pos
 from litestream.core.stamp import STAMP_SIZE, Kind, Stamp
@@ -358,8 +359,8 @@ def test_limit(data: bytes, limit: int, size: int) -> None:
         read(obj, size, limit=limit)
 
 
-PEAK = """
-import resource, sys
+MEMORY = """
+import sys
 from litestream.streams import FrameWriter, ObjectReader, open_object, stamped
 from litestream.errors import CorruptObjectError
 sys.path.insert(0, sys.argv[1])
@@ -367,9 +368,9 @@ from helpers.stamps import example_stamp
 import litestream.streams
 MiB = 1 << 20
 def grown(before):
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+    return (peak() - before) // 1024
 chunk = bytes(4 * MiB)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 writer = FrameWriter()
 frame = b"".join(writer.write(chunk) for _ in range(256)) + writer.finish()
 obj = frame + writer.seal(example_stamp())
@@ -389,7 +390,10 @@ print(grown(before))
 def test_memory() -> None:
     """1 GiB goes through a writer and a reader, and bombs are refused, within a few blocks of memory."""
     run = subprocess.run(
-        [sys.executable, "-c", PEAK, str(Path(__file__).parent.parent)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PEAK + MEMORY, str(Path(__file__).parent.parent)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert int(run.stdout) < 40
 

@@ -17,6 +17,7 @@ import pytest
 
 from helpers.contract import StoreContract, chunks, keys, read
 from helpers.netcontract import NetworkContract, told
+from helpers.peak import PEAK
 from helpers.servers.azurite import Azurite
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from litestream.storage.azure import AzureConfig
@@ -273,14 +274,12 @@ def test_memory_of_a_large_stream(azurite: Azurite) -> None:
     """256 MiB go up and come down again in a process that never needs 120 MiB more than at rest."""
     settings = config(azurite)
     program = f"""
-        import asyncio, hashlib, resource
+        import asyncio
         from litestream.storage.azure import AzureConfig
 
         store = AzureConfig(account_name={settings.account_name!r}, bucket={settings.bucket!r},
                             endpoint={settings.endpoint!r}, account_key={settings.account_key!r}).open()
         piece = bytes(range(256)) * 4096
-        peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-
         async def body():
             for _ in range(256):
                 yield piece
@@ -294,11 +293,11 @@ def test_memory_of_a_large_stream(azurite: Azurite) -> None:
             async for chunk in store.get("large"):
                 count += len(chunk)
             assert count == 256 << 20
-            print(up, peak() - before)
+            print(up >> 10, peak() - before >> 10)
 
         asyncio.run(main())
     """
-    command = [sys.executable, "-c", dedent(program)]
+    command = [sys.executable, "-c", PEAK + dedent(program)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr
     assert all(int(mebibytes) < 120 for mebibytes in result.stdout.split()), result.stdout

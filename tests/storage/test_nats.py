@@ -18,6 +18,7 @@ from nats.js.api import ObjectStoreConfig
 
 from helpers.contract import StoreContract, chunks, keys, read
 from helpers.netcontract import NetworkContract
+from helpers.peak import PEAK
 from helpers.servers.base import free_port
 from helpers.servers.nats import NATSServer
 from helpers.tcpproxy import TCPProxy
@@ -333,7 +334,7 @@ async def test_reconnect_settings() -> None:
 
 
 MEMORY = """
-import asyncio, resource, sys
+import asyncio, sys
 from litestream.storage.nats import NATSConfig
 
 async def main():
@@ -344,7 +345,7 @@ async def main():
     await store.put("warm", body(6))
     async for chunk in store.get("warm"):
         pass
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     await store.put("large", body(64))
     at = 0
     async for chunk in store.get("large"):
@@ -352,7 +353,7 @@ async def main():
         at += len(chunk)
     assert at == 64 << 20
     await store.close()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    print(peak() - before)
 
 asyncio.run(main())
 """
@@ -362,7 +363,12 @@ async def test_memory(nats_server: NATSServer) -> None:
     """64 MiB go there and back in less than 24 MiB of memory."""
     url = f"nats://admin:testsecret@127.0.0.1:{nats_server.port}/{await nats_server.bucket()}"
     done = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", MEMORY, url], capture_output=True, text=True, timeout=120, check=False
+        subprocess.run,
+        [sys.executable, "-c", PEAK + MEMORY, url],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 24 << 10  # KiB

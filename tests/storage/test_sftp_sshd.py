@@ -20,6 +20,7 @@ import pytest
 
 from helpers.contract import StoreContract, chunks, keys, read
 from helpers.netcontract import NetworkContract
+from helpers.peak import PEAK
 from helpers.servers.sshd import SSHD
 from helpers.tcpproxy import TCPProxy
 from litestream.errors import ObjectExistsError, StorageError
@@ -336,7 +337,7 @@ async def test_full_disk(sshd: SSHD, small: Path) -> None:
 
 
 MEMORY = """
-import asyncio, resource, sys
+import asyncio, sys
 from litestream.storage.sftp import SFTPConfig
 
 async def main():
@@ -347,7 +348,7 @@ async def main():
     await store.put("warm", body(6))
     async for chunk in store.get("warm"):
         pass
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     await store.put("large", body(64))
     at = 0
     async for chunk in store.get("large"):
@@ -357,7 +358,7 @@ async def main():
         at += len(chunk)
     assert at == 64 << 20
     await store.close()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    print(peak() - before)
 
 asyncio.run(main())
 """
@@ -369,7 +370,7 @@ def test_memory(sshd: SSHD) -> None:
     names = ("host", "user", "path", "key_path", "host_key")
     arguments = [text for name in names for text in (name, getattr(setup, name))]
     done = subprocess.run(
-        [sys.executable, "-c", MEMORY, *arguments], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", PEAK + MEMORY, *arguments], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 24 << 10  # KiB

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from litestream.storage.keys import MAX_CREATE, MAX_KEY, check_key, check_prefix, is_key
+from litestream.storage.obs.ending import settle_at_exit
 from litestream.storage.obs.errors import Failure, Words, explain, read_failure
 from litestream.storage.obs.upload import upload_parts
 from litestream.storage.protocol import ObjectInfo
@@ -79,6 +80,7 @@ class ObstoreStore(ABC):
         """The obstore store for single requests, or the one for the parts of an upload."""
         async with self._opening:
             if self._stores is None:
+                settle_at_exit()
                 once: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=1)}
                 again: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
                 self._stores = await self._open(once), await self._open(again)
