@@ -13,18 +13,35 @@ committed is what this header says. Its numbers are in the byte order of the mac
     48  48  the same once more: a reader takes the header only while both are equal
     96   4  frames already copied to the database file (backfilled)
    100  36  read marks, lock bytes, backfill attempted
+
+Behind it, in blocks of 32 KiB, stands which page each frame holds, and a hash table that finds the frames of a page::
+
+    block 0:  136 bytes as above, 4062 page numbers (u32), 8192 slots (u16)
+    others:   4096 page numbers, 8192 slots
+
+A slot holds the number of a frame within its block, the first being 1; 0: it is free. A page's frames stand in the
+slots from (number * 383) modulo 8192 on, in the order of the frames, up to the first free one.
 """
 
 from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from litestream.core.checksum import Checksum, wal_checksum
 
 WAL_INDEX_SIZE = 136
 """Bytes of `-shm` that `parse_wal_index` looks at."""
+
+BLOCK_SIZE = 32768
+"""Bytes of a block of the hash tables; the first has the header in it."""
+
+_ENTRIES = 4096
+_FIRST_ENTRIES = 4062
+_SLOTS = 8192
+_HASH_AT = BLOCK_SIZE - 2 * _SLOTS
 
 _COPY = 48
 _VERSION = 3007000
@@ -72,3 +89,45 @@ def parse_wal_index(raw: bytes) -> tuple[WalIndexHeader, int] | None:
     page_size = (size & 0xFE00) | (size & 1) << 16
     (backfilled,) = _BACKFILLED.unpack_from(raw, 2 * _COPY)
     return WalIndexHeader(change, page_size, max_frame, db_pages, (f0, f1), salts, bool(big)), backfilled
+
+
+def pack_wal_index(header: WalIndexHeader) -> bytes:
+    """One copy of the header, 48 bytes, its checksum filled in."""
+    size = (header.page_size & 0xFE00) | header.page_size >> 16
+    fields = (_VERSION, header.change, 1, header.big, size, header.max_frame, header.db_pages, *header.checksum)
+    plain = _HEADER.pack(*fields, header.salts, 0, 0)
+    return _HEADER.pack(*fields, header.salts, *wal_checksum(plain[:40], big=sys.byteorder == "big"))
+
+
+def block_of(frame: int) -> int:
+    """The block that frame (the first being 1) is entered in."""
+    return (frame + _ENTRIES - _FIRST_ENTRIES - 1) // _ENTRIES
+
+
+def last_frame_of(block: int) -> int:
+    """The last frame that has room in a block."""
+    return _FIRST_ENTRIES + block * _ENTRIES
+
+
+def enter_frames(raw: bytearray, block: int, first: int, pages: Sequence[int]) -> None:
+    """Enter frames from `first` on, which hold these pages, in the bytes of their block.
+
+    What stands there for `first` and later frames is dropped: a writer that died left it.
+    """
+    before = last_frame_of(block - 1) if block else 0
+    skipped = (BLOCK_SIZE - 2 * _SLOTS - 4 * (last_frame_of(block) - before)) // 4
+    numbers = memoryview(raw)[:_HASH_AT].cast("I")[skipped:]
+    slots = memoryview(raw)[_HASH_AT:].cast("H")
+    at = first - before  # 1 is the first of the block
+    if any(numbers[at - 1 :]) or at == 1:
+        for n in range(at - 1, len(numbers)):
+            numbers[n] = 0
+        for n in range(_SLOTS):
+            if slots[n] >= at:
+                slots[n] = 0
+    for number, page in enumerate(pages, at):
+        numbers[number - 1] = page
+        slot = page * 383 % _SLOTS
+        while slots[slot]:
+            slot = (slot + 1) % _SLOTS
+        slots[slot] = number
