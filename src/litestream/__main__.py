@@ -46,7 +46,7 @@ def _prepared() -> Callable[[Sequence[str]], int] | None:
         # Before anything else: one that is stopped while it is still being loaded ends in order too.
         from litestream.daemon.signals import StopSignals
 
-        StopSignals().install()
+        StopSignals(hold_hangups=sys.argv[1] == "replicate").install()
     _open_closed_streams()
     if sys.argv[1:] == ["version"]:
         # Shells, cron jobs and container health checks run this all the time: nothing else is imported if all is well.

@@ -276,6 +276,12 @@ class Metrics:
             if "db" in family.label_names:
                 family.remove(db=path)
 
+    def forget_replica(self, path: str, name: str) -> None:
+        """Drop every number of a replica that a database no longer has."""
+        for family in self.families():
+            if {"db", "name"} <= set(family.label_names):
+                family.remove(db=path, name=name)
+
     def collect(self) -> None:
         """Bring everything up to date."""
         for collector in list(self._collectors):

@@ -62,6 +62,8 @@ class DatabaseTask:
         self._sweep_interval = sweep_interval
         self._starts = starts or asyncio.Semaphore()
         self._changed = asyncio.Event()
+        self._starting = asyncio.Lock()
+        self._started = False  # whether replicas that are added are to be started
         self._at_rest = False
         self._swept = False  # woken by the sweep, and by no event
         self._gone_since = 0.0
@@ -75,7 +77,9 @@ class DatabaseTask:
         self._watcher.add(self.db.real_path, self._on_change, self._on_sweep, self._sweep_interval)
         try:
             await self._attach()
-            await asyncio.gather(*(replica.start() for replica in self.replicas))
+            async with self._starting:
+                self._started = True
+                await asyncio.gather(*(replica.start() for replica in self.replicas))
             while True:
                 try:
                     await self._follow()
@@ -83,6 +87,30 @@ class DatabaseTask:
                     await self._failed(error)
         finally:
             self._watcher.remove(self.db.real_path)
+
+    async def exchange(self, replicas: Sequence[Replica], sweep_interval: float) -> None:
+        """Replicate to these from now on: what both lists have is not disturbed, what is left out is closed.
+
+        The database stays open all the while, so that its generation goes on.
+        """
+        async with self._starting:
+            before, self.replicas = self.replicas, list(replicas)
+            gone = [replica for replica in before if replica not in self.replicas]
+            for replica in gone:
+                await replica.stop()
+                self.db.acknowledge(replica.name, None)
+            if self._started:
+                await asyncio.gather(*(replica.start() for replica in self.replicas if replica not in before))
+            if sweep_interval != self._sweep_interval:
+                self._sweep_interval = sweep_interval
+                self._watcher.add(self.db.real_path, self._on_change, self._on_sweep, sweep_interval)
+        self._changed.set()
+        for replica in gone:
+            try:
+                await replica.close()
+            except LitestreamError as error:
+                fields = {"db": self.db.path, "replica": replica.name, "error": str(error)}
+                self._logger.warning("cannot close the replica", extra={"fields": fields})
 
     def replica(self, name: str) -> Replica | None:
         """The replica of that name, if there is one."""

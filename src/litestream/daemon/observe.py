@@ -51,6 +51,11 @@ class Observer:
         self._failing = _Since()
         self._elsewhere = {replica.name: _Since() for replica in task.replicas}
 
+    def exchanged(self, places: Sequence[tuple[str, str]]) -> None:
+        """The task has other replicas now, in these places; of those that stayed nothing is forgotten."""
+        self._places = list(places)
+        self._elsewhere = {replica.name: self._elsewhere.get(replica.name, _Since()) for replica in self.task.replicas}
+
     def look(self) -> DatabaseStatus:
         """The status now. Call it every few seconds: what only a second look can tell is known no better than that."""
         now, db, error = self._clock(), self.task.db, self.task.error

@@ -1,4 +1,7 @@
-"""SIGINT, SIGTERM and SIGHUP: the first asks for an orderly end, the second ends the process at once."""
+"""SIGINT, SIGTERM and SIGHUP: the first asks for an orderly end, the second ends the process at once.
+
+Where there is a configuration file to read again, SIGHUP asks for that instead.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,19 @@ class StopSignals:
     SIGHUP stays ignored where it was (nohup). Works in the main thread only, as all signal handling. One that takes
     over from another has received what that one has.
 
+    Args:
+        hold_hangups: whether a SIGHUP waits until `reload_in` or `stop_on_hangup` says what it means.
+
     Attributes:
         received: the number of the first signal, 0 before.
     """
 
-    def __init__(self, on_stop: Callable[[], object] | None = None) -> None:
+    def __init__(self, on_stop: Callable[[], object] | None = None, *, hold_hangups: bool = False) -> None:
         self.received = 0
         self._on_stop = on_stop
+        self._holds = hold_hangups
+        self._held = False
+        self._on_reload: Callable[[], object] | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def install(self) -> None:
@@ -40,6 +49,7 @@ class StopSignals:
             earlier = getattr(before, "__self__", None)
             if isinstance(earlier, StopSignals):
                 self.received = self.received or earlier.received
+                self._held = self._held or earlier._held
 
     def __enter__(self) -> Self:
         self.install()
@@ -66,7 +76,29 @@ class StopSignals:
 
         self.on_stop(call)
 
+    def stop_on_hangup(self) -> None:
+        """From now on SIGHUP is as good as the others, and so is one that was held."""
+        self._holds = False
+        if self._held and not self.received:
+            self._handle(signal.SIGHUP, None)
+
+    def reload_in(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+        """From now on SIGHUP has `loop` call `callback`; one that was held does so at once."""
+
+        def call() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(callback)
+
+        self._on_reload = call
+        if self._held:
+            call()
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and self._holds:
+            self._held = True
+            if self._on_reload is not None and not self.received:
+                self._on_reload()
+            return
         if self.received:
             os._exit(1)
         self.received = number

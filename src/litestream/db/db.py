@@ -116,7 +116,7 @@ class DB:
         self._snapshots: set[DatabaseSnapshot] = set()
         self.readings = Readings()
         self._subscribers: list[Callable[[], None]] = []
-        self._acknowledged: dict[str, Pos] = {}
+        self._acknowledged: dict[str, Pos | None] = {}
         self._notes = Notes(self.meta_path)
         self._notified = Pos()
         self._checkpointed_at = time.monotonic()
@@ -222,8 +222,8 @@ class DB:
 
         return unsubscribe
 
-    def acknowledge(self, name: str, pos: Pos) -> None:
-        """Replica `name` has everything up to `pos` (the zero position: it starts over)."""
+    def acknowledge(self, name: str, pos: Pos | None) -> None:
+        """Replica `name` has everything up to `pos` (the zero position: it starts over; None: there is no such one)."""
         self._acknowledged[name] = pos
 
     def note(self, name: str) -> str:

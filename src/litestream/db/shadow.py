@@ -244,9 +244,12 @@ def _names(directory: str) -> list[str]:
         return []
 
 
-def least_of(acknowledged: Iterable[Pos], current: Pos) -> Pos | None:
-    """The position that every replica has in the generation of `current`; None if one has nothing of it."""
-    positions = list(acknowledged)
+def least_of(acknowledged: Iterable[Pos | None], current: Pos) -> Pos | None:
+    """The position that every replica has in the generation of `current`; None if one has nothing of it.
+
+    None among them is a replica that is no more.
+    """
+    positions = [pos for pos in list(acknowledged) if pos is not None]  # another thread may add one meanwhile
     if any(pos.generation != current.generation for pos in positions):
         return None
     return min(positions) if positions else current
