@@ -193,7 +193,7 @@ class DatabaseTask:
         self._quiet_since = time.monotonic()
 
     def _due(self, now: float) -> bool:
-        return not self.replicas or any(replica.due_at() <= now for replica in self.replicas)
+        return not self.replicas or self.db.followers > 0 or any(replica.due_at() <= now for replica in self.replicas)
 
     async def _farewell(self) -> None:
         """If the file is gone, copy and upload what was committed to it: our descriptors still reach it.

@@ -105,6 +105,8 @@ class DB:
         self.busy_timeout = busy_timeout
         self.logger = logger or logging.getLogger("litestream.db")
         self.writer = secrets.token_bytes(16)
+        self.followers = 0  # streams that want each change at once
+        self.keep_until = 0.0  # until then (monotonic) the shadow WAL is kept whatever the replicas have
         self.stats = Stats()
         self.clock = clock
         self._lane = lane
@@ -428,7 +430,7 @@ class DB:
 
     def _prune(self, attached: Attachment) -> None:
         least, cursor = least_of(self._acknowledged.values(), self.pos()), attached.capture.cursor
-        index = least.index if least is not None else 0
+        index = least.index if least is not None and time.monotonic() >= self.keep_until else 0
         # Sending more than a snapshot is worth nobody's disk: a replica that is so far behind starts over.
         limit = max(SHADOW_LIMIT, SHADOW_WALS * cursor.pos.offset, attached.source.database_size())
         index = max(index, min(attached.shadow.index_within(limit), cursor.pos.index - 1))
