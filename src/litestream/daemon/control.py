@@ -48,14 +48,15 @@ class Controller:
         self._server = server
         self._make = make
         self._logger = logger
-        self._config = config
+        self.config = config
+        """What new databases take their defaults from."""
         self.on_reload: Callable[[], Awaitable[Answer]] | None = None
         """What reads the configuration again and says what changed; None where nothing can."""
         self._stopped: dict[str, _Stopped] = {}
         self._waiting: dict[str, tuple[Entry, Waiting]] = {}
         self._generations: dict[str, set[str]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._background: set[asyncio.Task[Any]] = set()
+        self._background: set[asyncio.Future[Any]] = set()
         self._started = time.time()
 
     # -- starting and stopping
@@ -104,7 +105,7 @@ class Controller:
             if self._server.entry(path) is not None or path in self._stopped:
                 return "already_registered"
             self._check_running()
-            database = DatabaseConfig(path=path, replicas=(self._config.replica_at(replica_url),))
+            database = DatabaseConfig(path=path, replicas=(self.config.replica_at(replica_url),))
             self._check_place(database)
             await self._watch(self._make(database))
             return "registered"
@@ -189,11 +190,11 @@ class Controller:
         await self._limited(timeout, db.call(db.sync_now), lambda: self._why(observer))
         return {"status": "reset", "path": path, "previous_pos": str(before), **self._position(path)}
 
-    async def reload(self) -> Answer:
+    async def reload(self, timeout: float) -> Answer:
         """Read the configuration again; what is not from a file cannot be."""
         if self.on_reload is None:
-            raise RequestError(501, "this replicator cannot read its configuration again: restart it")
-        return await self.on_reload()
+            raise RequestError(409, "nothing to reload", "this replicator has no configuration file: restart it")
+        return await self._in_time(timeout, asyncio.ensure_future(self.on_reload()))
 
     # -- telling
 
@@ -240,6 +241,24 @@ class Controller:
             for status in await self._look(path)
         ]
         return {"databases": found}
+
+    # -- for those who change what is replicated
+
+    def alone(self, path: str) -> asyncio.Lock:
+        """Held while a database is started, stopped or changed: one such work at a time."""
+        return self._locks.setdefault(path, asyncio.Lock())
+
+    @property
+    def stopped(self) -> dict[str, DatabaseConfig]:
+        """The databases that were stopped by request, and what they would be started with."""
+        return {path: stopped.config for path, stopped in self._stopped.items()}
+
+    def keep_stopped(self, path: str, config: DatabaseConfig | None) -> None:
+        """Have a stopped database start with another configuration; None: there is no such database any more."""
+        if config is None:
+            self._stopped.pop(path, None)
+        elif path in self._stopped:
+            self._stopped[path] = replace(self._stopped[path], config=config)
 
     async def close(self) -> None:
         """Wait for what callers did not wait for: a last sync of a database that is being stopped is one."""
@@ -343,10 +362,13 @@ class Controller:
         """Do what changes a database, one change at a time. What takes longer than the caller waits goes on."""
 
         async def alone() -> T:
-            async with self._locks.setdefault(path, asyncio.Lock()):
+            async with self.alone(path):
                 return await work
 
-        task = asyncio.ensure_future(alone())
+        return await self._in_time(timeout, asyncio.ensure_future(alone()))
+
+    async def _in_time(self, timeout: float, task: asyncio.Future[T]) -> T:
+        """The result of what goes on when the caller has waited long enough."""
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         done, _ = await asyncio.wait([task], timeout=timeout)

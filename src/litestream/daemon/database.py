@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from litestream.daemon.watcher import Watcher
 from litestream.db.db import DB
@@ -88,13 +88,17 @@ class DatabaseTask:
         finally:
             self._watcher.remove(self.db.real_path)
 
-    async def exchange(self, replicas: Sequence[Replica], sweep_interval: float) -> None:
+    async def exchange(
+        self, replicas: Sequence[Replica], sweep_interval: float, exchanged: Callable[[], None] = lambda: None
+    ) -> None:
         """Replicate to these from now on: what both lists have is not disturbed, what is left out is closed.
 
-        The database stays open all the while, so that its generation goes on.
+        The database stays open all the while, so that its generation goes on. `exchanged` is called in the moment in
+        which `replicas` changes.
         """
         async with self._starting:
             before, self.replicas = self.replicas, list(replicas)
+            exchanged()
             gone = [replica for replica in before if replica not in self.replicas]
             for replica in gone:
                 await replica.stop()
