@@ -91,8 +91,12 @@ async def _serve(
     config: Config, addr: str, command: str, signals: StopSignals, parent: ParentLink, logger: logging.Logger
 ) -> Outcome:
     from litestream.daemon.build import build
+    from litestream.daemon.notify import Notifier
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    notifier = Notifier.from_environ(os.environ, logger)
+    if parent:
+        notifier.close()  # it is not this process that the service manager means
     signals.on_stop_in(loop, stop.set)
 
     def orphaned() -> None:
@@ -100,8 +104,10 @@ async def _serve(
         stop.set()
 
     parent.watch(loop, orphaned)
-    async with build(config, logger, addr=addr, command=command) as server:
-        return await server.run(stop, parent.ready, lambda: signals.received or signal.SIGTERM)
+    async with build(config, logger, addr=addr, command=command, notifier=notifier) as server:
+        return await server.run(
+            stop, parent.ready, lambda: signals.received or signal.SIGTERM, on_stopping=notifier.stopping
+        )
 
 
 def _ended(outcome: Outcome, logger: logging.Logger) -> int:

@@ -19,6 +19,7 @@ from litestream.daemon.company import accompanied
 from litestream.daemon.database import DatabaseTask
 from litestream.daemon.logs import quoted
 from litestream.daemon.measures import Measures
+from litestream.daemon.notify import Notifier, notifying
 from litestream.daemon.observe import Observer
 from litestream.daemon.server import Entry, Server
 from litestream.daemon.watcher import Watcher
@@ -36,12 +37,14 @@ LANE_THREADS = 8
 
 
 @asynccontextmanager
-async def build(config: Config, logger: logging.Logger, *, addr: str = "", command: str = "") -> AsyncIterator[Server]:
+async def build(
+    config: Config, logger: logging.Logger, *, addr: str = "", command: str = "", notifier: Notifier | None = None
+) -> AsyncIterator[Server]:
     """A server for everything in the configuration, nothing of it opened yet. Runs on the current event loop.
 
-    `command` is the application to run beside it. With `addr`, `/metrics` is served there. Raises `ConfigError` if
-    that address, or the control socket, cannot be had, a package for a replica is missing, or a replica could only be
-    read.
+    `command` is the application to run beside it. With `addr`, `/metrics` is served there. `notifier` has the service
+    manager told how it goes. Raises `ConfigError` if that address, or the control socket, cannot be had, a package for
+    a replica is missing, or a replica could only be read.
     """
     _check_age(config)
     watcher = Watcher()
@@ -67,7 +70,7 @@ async def build(config: Config, logger: logging.Logger, *, addr: str = "", comma
             child=_child(command, config, logger),
             logger=logger,
         )
-        async with accompanied(server, config, make, logger):
+        async with accompanied(server, config, make, logger), notifying(notifier or Notifier(), server, lane):
             yield server
     finally:
         if web is not None:

@@ -36,6 +36,10 @@ class ParentLink:
         except (ValueError, OSError) as e:
             raise ConfigError(f"{VARIABLE} is for litestream.start only, and names no socket: {text}") from e
 
+    def __bool__(self) -> bool:
+        """Whether there is a parent."""
+        return self._end is not None
+
     def ready(self) -> None:
         """Tell the parent that everything has been started."""
         self._send("ready")

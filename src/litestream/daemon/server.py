@@ -181,10 +181,12 @@ class Server:
         stop: asyncio.Event,
         on_ready: Callable[[], None] = lambda: None,
         received: Callable[[], int] = lambda: signal.SIGTERM,
+        on_stopping: Callable[[], None] = lambda: None,
     ) -> Outcome:
         """Start everything, wait for `stop` or the end of the child, do the last sync, close everything.
 
-        `received` is asked for the signal that the child is sent. Raises `ConfigError` if the child cannot be run.
+        `received` is asked for the signal that the child is sent, `on_stopping` is called when the end begins. Raises
+        `ConfigError` if the child cannot be run.
         """
         self._tasks = {}
         for entry in self.entries:
@@ -193,7 +195,7 @@ class Server:
         on_ready()
         child, failure = 0, None
         try:
-            child = await self._until_the_end(stop, received)
+            child = await self._until_the_end(stop, received, on_stopping)
         except ConfigError as error:
             failure = error
         finally:
@@ -218,12 +220,19 @@ class Server:
         if self._tasks is not None:
             self._tasks[entry.db.path] = asyncio.create_task(self._supervise(entry), name=entry.db.path)
 
-    async def _until_the_end(self, stop: asyncio.Event, received: Callable[[], int]) -> int:
+    async def tried(self) -> None:
+        """Return once every database there is now was looked for, found or not."""
+        await asyncio.gather(*(entry.tried() for entry in self.entries))
+
+    async def _until_the_end(
+        self, stop: asyncio.Event, received: Callable[[], int], on_stopping: Callable[[], None]
+    ) -> int:
         """Wait for the signal or the child, whichever ends first; the child's exit status."""
         running = asyncio.create_task(self._run_child())
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
+            on_stopping()
             if running.done():
                 code = running.result()
                 self.logger.info("subprocess exited, litestream shutting down")
@@ -239,7 +248,7 @@ class Server:
         if self.child is None:
             await asyncio.Event().wait()
             return 0
-        await asyncio.gather(*(entry.tried() for entry in self.entries))
+        await self.tried()
         await self.child.start()
         return await self.child.wait()
 
