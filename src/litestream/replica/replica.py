@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 
 from litestream.client import Overview, ReplicaClient
 from litestream.core.position import Pos, SnapshotInfo
@@ -25,8 +25,8 @@ from litestream.replica.loops import Monitor, retain, take_snapshots
 from litestream.replica.retention import enforce_retention
 from litestream.replica.snapshot import SnapshotStream, to_the_end
 from litestream.replica.source import WALSource
-from litestream.replica.upload import Uploader, find_end, no_snapshot
-from litestream.replica.validation import Validator, validate
+from litestream.replica.upload import Sent, Uploader, find_end, no_snapshot
+from litestream.replica.validation import Validated, Validator, validate
 
 _CHANGED = "generation changed during snapshot, exiting sync"
 
@@ -83,6 +83,9 @@ class Replica:
         self._wal_lock = asyncio.Lock()
         self._snapshot_lock = asyncio.Lock()
         self._indexes: tuple[str, set[int]] = ("", set())  # a generation, and its snapshots on this replica
+        self._seen: dict[tuple[str, int], SnapshotInfo] = {}
+        self.validated: Validated | None = None
+        """How the last validation ended; None if there was none since the start."""
         self.synced_at = 0.0
         """When `sync` last ended well, in Unix seconds; 0 if it never did."""
         self._durable = Pos()
@@ -126,6 +129,17 @@ class Replica:
     def stored_at(self) -> float:
         """When an object was last stored here by this process, in Unix seconds; 0 if none was."""
         return self._uploader.stored_at if self._uploader is not None else 0.0
+
+    @property
+    def sent(self) -> Sent:
+        """How much WAL was stored here by this process."""
+        return self._uploader.sent if self._uploader is not None else Sent()
+
+    @property
+    def snapshots_seen(self) -> list[SnapshotInfo]:
+        """Snapshots that are here as far as is known without asking: those of the database's generation, and from the
+        first look for old ones on (`retention_check_interval`) those of earlier generations too. The oldest first."""
+        return sorted(self._seen.values(), key=lambda info: info.created_at)
 
     @property
     def snapshots_known(self) -> int | None:
@@ -300,8 +314,15 @@ class Replica:
     async def _known_indexes(self, generation: str) -> set[int]:
         """Indexes of the snapshots of the database's generation, listed once and then kept."""
         if self._indexes[0] != generation:
-            self._remember(generation, {info.index for info in await self._client.snapshots(generation)})
+            infos = await self._client.snapshots(generation)
+            self._see(infos, instead_of=generation)
+            self._remember(generation, {info.index for info in infos})
         return self._indexes[1]
+
+    def _see(self, infos: Iterable[SnapshotInfo], *, instead_of: str = "") -> None:
+        """Note snapshots that are there, of one generation (no others are) or of all of them."""
+        kept = {key: info for key, info in self._seen.items() if instead_of not in ("", key[0])}
+        self._seen = {**kept, **{(info.generation, info.index): info for info in infos}}
 
     def _remember(self, generation: str, indexes: set[int]) -> None:
         self._indexes = (generation, indexes)
@@ -322,6 +343,7 @@ class Replica:
         finally:
             await to_the_end(db.call(stream.close))
         self._remember(pos.generation, {*await self._known_indexes(pos.generation), pos.index})
+        self._seen[info.generation, info.index] = info
         self._database()[1].stored_at = time.time()
         self._tell()
         fields = {"generation": pos.generation, "index": pos.index, "sz": info.size}
@@ -396,6 +418,7 @@ class Replica:
                 retention=self.retention,
                 current=self._db.pos().generation if self._db is not None else "",
             )
+            self._seen = {key: info for key, info in self._seen.items() if key in left}
             if self._indexes[0]:
                 self._remember(self._indexes[0], {index for name, index in left if name == self._indexes[0]})
 
@@ -409,6 +432,7 @@ class Replica:
         generation, indexes = self._indexes
         newest = self._uploader.newest if self._uploader is not None else Pos()
         overview = await self._client.overview()
+        self._see(snapshot for found in overview.values() for snapshot in found.snapshots)
         if self._uploader is None or not generation or self._indexes != (generation, indexes):
             return overview
         view = overview.get(generation)

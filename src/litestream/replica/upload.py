@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from litestream.client import ReplicaClient
 from litestream.core.position import Pos, WALSegmentInfo
@@ -28,6 +29,17 @@ INLINE_LIMIT = 256 * 1024
 """Bytes that are read and joined on the event loop itself: cheaper than a change of threads, and not behind others."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """WAL that a process has stored in one replica."""
+
+    objects: int = 0
+    size: int = 0
+    """Bytes of WAL, not compressed."""
+    delay: float = 0.0
+    """Seconds from the oldest commit in the last object until that was stored."""
+
+
 class Uploader:
     """One replica's position in one generation, and the WAL upload that moves it. The caller serialises.
 
@@ -36,6 +48,7 @@ class Uploader:
         newest: name of the last object there; the zero position if there is none, or that is not known.
         uploaded_at: monotonic time at which the last upload began.
         stored_at: Unix time at which the last object was stored; 0 if this process stored none.
+        sent: what this process has stored so far.
     """
 
     def __init__(
@@ -51,6 +64,7 @@ class Uploader:
         self.newest = Pos()
         self.uploaded_at = float("-inf")
         self.stored_at = 0.0
+        self.sent = Sent()
         self._db = db
         self._client = client
         self._name = name
@@ -194,6 +208,8 @@ class Uploader:
         self.newest = start
         self.stored_at = time.time()
         size = expected.offset - start.offset
+        delay = max(0.0, self.stored_at - stamps[0].first_commit_ns / 1e9)
+        self.sent = Sent(self.sent.objects + 1, self.sent.size + size, delay)
         self._bytes.inc(size)
         elapsed = round(self._clock() - started, 6)
         fields = {"position": str(start), "sz": size, "stored": stored.size, "segments": len(batch), "elapsed": elapsed}

@@ -42,6 +42,14 @@ class Validation:
     """What is wrong, or why nothing could be told."""
 
 
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """A validation that has ended, at a Unix time."""
+
+    at: float
+    found: Validation
+
+
 class Validator(Protocol):
     """Whoever can restore a replica and compare the copy with the running database."""
 
@@ -72,6 +80,7 @@ async def validate(replica: Replica, validator: Validator, metrics: Metrics) -> 
             errors.failed(error)
             continue
         errors.succeeded()
+        replica.validated = Validated(time.time(), found)
         _log(replica, found, time.monotonic() - started)
         if found.verdict is not Verdict.UNKNOWN:
             metrics.replica_validation_total.labels(**labels, status=found.verdict.value).inc()

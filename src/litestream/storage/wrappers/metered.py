@@ -33,6 +33,11 @@ class Metered(Wrapper):
         self._clock = clock
         self._numbers: dict[Operation, _Numbers] = {}
 
+    @property
+    def requests(self) -> dict[Operation, int]:
+        """Requests of this store alone, by operation, those that failed too."""
+        return {operation: numbers.requests for operation, numbers in self._numbers.items()}
+
     async def list(self, prefix: str) -> list[ObjectInfo]:
         with self._measure("LIST") as measure:
             infos = await self.inner.list(prefix)
@@ -86,6 +91,7 @@ class _Numbers:
         self.bytes = metrics.replica_operation_bytes.labels(**self.labels)
         self.seconds = metrics.replica_operation_duration_seconds.labels(**self.labels)
         self.errors = metrics.replica_operation_errors_total
+        self.requests = 0
 
 
 class _Measure:
@@ -127,12 +133,22 @@ class _Measure:
         self.pause()
         numbers = self._numbers
         numbers.total.inc(self.requests)
+        numbers.requests += self.requests
         numbers.bytes.inc(self.bytes)
         if isinstance(error, asyncio.CancelledError):
             return
         numbers.seconds.observe(self._seconds)
         if isinstance(error, StorageError) and error is not self.foreign and error.code != "NotFound":
             numbers.errors.labels(**numbers.labels, code=error.code or "Error").inc()
+
+
+def requests_made(store: Store) -> dict[Operation, int] | None:
+    """Requests that a store has made within all its wrappers; None where they are not counted."""
+    while isinstance(store, Wrapper):
+        if isinstance(store, Metered):
+            return store.requests
+        store = store.inner
+    return None
 
 
 async def _followed(body: AsyncIterator[bytes], measure: _Measure) -> AsyncGenerator[bytes, None]:
