@@ -1,4 +1,4 @@
-"""Reading from a store: streams that are left before their end, and the ends of objects."""
+"""Reading streams: those that are left before their end, the ends of objects, the beginnings of bodies."""
 
 from __future__ import annotations
 
@@ -29,3 +29,24 @@ async def read_tail(store: Store, key: str, size: int, count: int) -> bytes:
         async for chunk in stream:
             tail = (tail + chunk[-count:])[-count:]  # the object may have been replaced by a larger one
     return tail
+
+
+async def holds(stream: AsyncIterator[bytes], data: bytes | bytearray) -> bool:
+    """Whether a stream's content is `data`. It is left, and closed, at the first difference."""
+    at, view = 0, memoryview(data)
+    async with closing(stream):
+        async for chunk in stream:
+            if view[at : at + len(chunk)] != chunk:
+                return False
+            at += len(chunk)
+    return at == len(data)
+
+
+async def read_head(body: AsyncIterator[bytes], limit: int) -> tuple[bytearray, bool]:
+    """The beginning of a body, up to the first chunk that makes it longer than `limit`; and whether that is all."""
+    head = bytearray()
+    async for chunk in body:
+        head += chunk
+        if len(head) > limit:
+            return head, False
+    return head, True

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import ssl
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from litestream.errors import StorageError, StoreConfigError
+from litestream.errors import StorageError
 from litestream.storage.obs import CONCURRENCY, ObstoreStore, client_options
 from litestream.storage.obs.errors import Failure, Words
 from litestream.storage.protocol import ObjectInfo
 from litestream.storage.s3 import S3Config, aws
 from litestream.storage.s3 import hosts as s3_hosts
+from litestream.storage.s3.environment import authorities, source_of, tls_context
 from litestream.storage.s3.hints import hints
 from litestream.storage.s3.requests import AnswerError, BucketRequests, bucket_region
 
@@ -61,8 +61,8 @@ class S3Store(ObstoreStore):
         )
         self._config, self._service = config, service
         self._region = config.region or s3_hosts.arn_region(config.bucket) or named or service.region
-        self._ca = _authorities()
-        self._source = _source(config, self._region)
+        self._ca = authorities()
+        self._source = source_of(config, self._region)
         self._signing = ("", "", "")
         self._placed: _Place | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -115,15 +115,6 @@ class S3Store(ObstoreStore):
             options["root_certificate"] = self._ca
         return options
 
-    def _context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context()
-        if self._ca:
-            context.load_verify_locations(cadata=self._ca.decode("ascii", "ignore"))
-        if self._config.skip_verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
-
     async def _place(self) -> _Place:
         """Where the bucket is. The first call on AWS without a region asks for it."""
         if self._placed is None:
@@ -136,7 +127,7 @@ class S3Store(ObstoreStore):
 
     async def _look_up(self) -> str:
         url = s3_hosts.bucket_url(self._config.bucket, LOOKUP, "", path_style=False)
-        found = await bucket_region(url, self._context())
+        found = await bucket_region(url, tls_context(self._ca, skip_verify=self._config.skip_verify))
         # The environment's region is that of the machine, not of the bucket: better than nothing.
         return found or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
@@ -182,7 +173,9 @@ class S3Store(ObstoreStore):
     async def _requests(self) -> BucketRequests:
         await self._credentials()
         place = await self._place()
-        return BucketRequests(place.url, place.region, self._source, self._context())
+        return BucketRequests(
+            place.url, place.region, self._source, tls_context(self._ca, skip_verify=self._config.skip_verify)
+        )
 
     async def _put_parts(self, key: str, head: bytearray, rest: AsyncIterator[bytes]) -> ObjectInfo:
         self._begun += 1
@@ -252,24 +245,3 @@ class S3Store(ObstoreStore):
         if self._background:
             await asyncio.wait(self._background)
         await super().close()
-
-
-def _source(config: S3Config, region: str) -> aws.CredentialSource:
-    if config.access_key_id:
-        keys = aws.Credentials(config.access_key_id, config.secret_access_key, config.session_token)
-        return aws.static(keys, "the configuration")
-    here = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return aws.find_source(here or (region if region != "auto" else "") or "us-east-1")
-
-
-def _authorities() -> bytes:
-    """The certificates of `AWS_CA_BUNDLE`, beside those of the system; `SSL_CERT_FILE` is known to both libraries."""
-    path = os.environ.get("AWS_CA_BUNDLE", "")
-    if not path or path == os.environ.get("SSL_CERT_FILE"):
-        return b""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        message = f"cannot read the file of AWS_CA_BUNDLE: {type(error).__name__}"
-        raise StoreConfigError("AWS_CA_BUNDLE", message) from None

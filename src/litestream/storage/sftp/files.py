@@ -174,3 +174,28 @@ async def prune(link: SFTPLink, root: bytes, directory: bytes) -> list[bytes]:
         gone.append(directory)
         directory = os.path.dirname(directory)
     return gone
+
+
+async def make_directories(link: SFTPLink, directory: bytes) -> None:
+    """Make a directory and the missing ones above it. It may exist."""
+    import asyncssh
+
+    if await is_directory(link, directory):
+        return
+    above = os.path.dirname(directory)
+    if above not in {b"", b"/"}:
+        await make_directories(link, above)
+    try:
+        await link.ask(link.sftp.mkdir(directory, asyncssh.SFTPAttrs(permissions=0o700)))
+    except asyncssh.SFTPError:
+        if not await is_directory(link, directory):  # else another made it first
+            raise
+
+
+async def is_directory(link: SFTPLink, path: bytes) -> bool:
+    import asyncssh
+
+    try:
+        return (await link.ask(link.sftp.stat(path))).type == asyncssh.FILEXFER_TYPE_DIRECTORY
+    except ABSENT():
+        return False

@@ -18,7 +18,9 @@ from litestream.storage.protocol import ObjectInfo
 from litestream.storage.sftp.errors import ABSENT, shown, storage_error
 from litestream.storage.sftp.files import (
     encode,
+    is_directory,
     is_regular,
+    make_directories,
     open_file,
     prune,
     read_ahead,
@@ -171,7 +173,7 @@ class SFTPStore:
         except ABSENT():
             raise ObjectNotFoundError(key) from None
         except asyncssh.SFTPFailure:
-            if await _is_directory(link, path):
+            if await is_directory(link, path):
                 raise ObjectNotFoundError(key) from None
             raise
 
@@ -186,7 +188,7 @@ class SFTPStore:
             for left in reversed(range(_TRIES)):
                 try:
                     if directory and directory not in self._ready:
-                        await _make_directories(link, directory)
+                        await make_directories(link, directory)
                         self._ready.add(directory)
                     await upload.create()
                     break
@@ -207,34 +209,9 @@ class SFTPStore:
             except ABSENT():
                 return
             except asyncssh.SFTPError:
-                if await _is_directory(link, path):
+                if await is_directory(link, path):
                     return  # no object
                 raise
-
-
-async def _make_directories(link: SFTPLink, directory: bytes) -> None:
-    """Make a directory and the missing ones above it. It may exist."""
-    import asyncssh
-
-    if await _is_directory(link, directory):
-        return
-    above = os.path.dirname(directory)
-    if above not in {b"", b"/"}:
-        await _make_directories(link, above)
-    try:
-        await link.ask(link.sftp.mkdir(directory, asyncssh.SFTPAttrs(permissions=0o700)))
-    except asyncssh.SFTPError:
-        if not await _is_directory(link, directory):  # else another made it first
-            raise
-
-
-async def _is_directory(link: SFTPLink, path: bytes) -> bool:
-    import asyncssh
-
-    try:
-        return (await link.ask(link.sftp.stat(path))).type == asyncssh.FILEXFER_TYPE_DIRECTORY
-    except ABSENT():
-        return False
 
 
 async def _pieces(body: bytes | AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

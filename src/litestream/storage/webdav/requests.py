@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from litestream.storage.webdav import WebDAVConfig
 
 DONE = {200, 201, 204}
+NO_PARENT = {404, 409, 500}
+"""What servers say of a PUT into a directory that is not there."""
+BUSY = {403, 423}
+"""What servers say of a MOVE while they are busy with the names: locked (golang), or not seen yet (rclone says 403)."""
 REDIRECTS = {301, 302, 303, 307, 308}
 _CLEAN_UP = 0.5
 """Seconds for taking back a put that failed or was cancelled."""

@@ -16,13 +16,15 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
-from litestream.fsutil import is_temp_name
 from litestream.storage.http1 import Answer
 from litestream.storage.keys import MAX_CREATE, check_key, check_prefix, is_key
+from litestream.storage.problems import before_the_beginning, comes_and_goes, no_byte, too_large_to_create
 from litestream.storage.protocol import ObjectInfo
-from litestream.storage.webdav.requests import DAV, DONE, REDIRECTS, target
+from litestream.storage.reading import holds, read_head
+from litestream.storage.webdav.delete import delete
+from litestream.storage.webdav.directories import Directories
+from litestream.storage.webdav.requests import BUSY, DAV, DONE, NO_PARENT, REDIRECTS, target
 from litestream.storage.webdav.xml import Entry, Parts
-from litestream.storage.wrappers.progress import progress
 from litestream.storage.wrappers.requests import PART, Operation
 from litestream.storage.wrappers.wrapper import closed
 
@@ -30,18 +32,8 @@ if TYPE_CHECKING:
     from litestream.storage.webdav import WebDAVConfig
 
 _PIECE = 1 << 20
-_STALE = 3600.0
-"""Seconds after which a temporary file is a leftover: another machine may be writing it."""
-_FEW = 4
-"""Keys in one directory up to which each is looked up by itself before it is deleted."""
-_NO_PARENT = {404, 409, 500}
-"""What servers say of a PUT into a directory that is not there."""
-_BUSY = {403, 423}
-"""What servers say of a MOVE while they are busy with the names: locked (golang), or not seen yet (rclone says 403)."""
 _WAITS = (0.02, 0.1, 0.3)
 """Seconds before it is tried again."""
-_DELETES = 8
-"""Deletes under way at once."""
 
 
 class WebDAVStore:
@@ -56,8 +48,7 @@ class WebDAVStore:
         self._dav = DAV(config)
         self._root: Parts = (*config.base, *filter(None, config.path.split("/")))
         self._place = f"{config.origin.scheme}://{config.origin.authority}"
-        self._ready: set[Parts] = set()
-        self._preparing = asyncio.Lock()
+        self._directories = Directories(self._dav)
 
     def __repr__(self) -> str:
         return f"WebDAVStore({self._url!r})"
@@ -107,7 +98,7 @@ class WebDAVStore:
     async def get(self, key: str, *, start: int = 0) -> AsyncGenerator[bytes, None]:
         check_key(key)
         if start < 0:
-            raise StorageError(f"{self._url}: cannot read {key} from {start}", key=key, permanent=True)
+            raise before_the_beginning(self._url, key, start)
         headers = {"Range": f"bytes={start}-"} if start else {}
         async with self._dav.ask("get", key, "GET", self._path(key), headers) as answer:
             if answer.status == 416 and answer.headers.get("content-range", "").endswith(f"/{start}"):
@@ -116,19 +107,18 @@ class WebDAVStore:
                 raise await self._no_object(answer, key, start)
             skip = start if answer.status == 200 else 0
             if "content-length" not in answer.headers and "transfer-encoding" not in answer.headers:
-                message = f"{self._url}: the server does not say how long {key} is, so its end cannot be known"
-                raise StorageError(message, key=key, permanent=True, code="NoLength")
+                raise self._no_length(key)
             async for chunk in answer.chunks():
                 if skip < len(chunk):
                     yield chunk[skip:]
                 skip = max(0, skip - len(chunk))
         if skip:
-            raise _no_byte(self._url, key, start)
+            raise no_byte(self._url, key, start)
 
     async def _no_object(self, answer: Answer, key: str, start: int) -> StorageError:
         """Why a get was refused."""
         if answer.status == 416:
-            return _no_byte(self._url, key, start)
+            return no_byte(self._url, key, start)
         if answer.status in REDIRECTS and answer.headers.get("location", "").endswith("/"):
             return ObjectNotFoundError(key)  # a directory
         if answer.status in {403, 405}:
@@ -148,30 +138,24 @@ class WebDAVStore:
             return await self._put_bytes(key, path, body, create_only)
         limit = MAX_CREATE if create_only else PART
         try:
-            head = bytearray()
-            async for chunk in body:
-                head += chunk
-                if len(head) > limit:
-                    break
-            else:
+            head, whole = await read_head(body, limit)
+            if whole:
                 return await self._put_bytes(key, path, head, create_only)
             if create_only:
-                message = f"{self._url}: {key} is larger than {MAX_CREATE} bytes, too large for a create-only put"
-                raise StorageError(message, key=key, permanent=True)
+                raise too_large_to_create(self._url, key)
             return await self._put_stream(key, path, head, body)
         finally:
             await closed(body)
 
     async def _put_bytes(self, key: str, path: Parts, data: bytes | bytearray, create_only: bool) -> ObjectInfo:
         if create_only and len(data) > MAX_CREATE:
-            message = f"{self._url}: {key} is larger than {MAX_CREATE} bytes, too large for a create-only put"
-            raise StorageError(message, key=key, permanent=True)
+            raise too_large_to_create(self._url, key)
         for last in (False, True):
             async with self._temporary(path[:-1], key) as temp:
                 async with self._dav.ask("put", key, "PUT", temp, {}, data) as answer:
                     if answer.status not in DONE:
-                        self._ready.clear()  # perhaps the directory went since we looked
-                        if answer.status in _NO_PARENT and not last:
+                        self._directories.forget()
+                        if answer.status in NO_PARENT and not last:
                             continue
                         raise await self._dav.refused(answer, "put", key)
                 moved = await self._move(key, temp, path, replacing=not create_only)
@@ -195,12 +179,11 @@ class WebDAVStore:
         async with self._temporary(path[:-1], key) as temp:
             async with self._dav.ask("put", key, "PUT", temp, {}, body()) as answer:
                 if answer.status not in DONE:
-                    self._ready.clear()
+                    self._directories.forget()
                     raise await self._dav.refused(answer, "put", key)
             # Some servers (PHP behind FastCGI) take a body without a length for an empty one, and say 201.
             stored = await self._dav.entry(temp, "put", key)
-            if stored is None or stored.size != size:
-                has = stored.size if stored else 0
+            if (has := stored.size if stored else 0) != size:
                 message = f"{self._url}: the server stored {has} of {size} bytes of {key}: it takes no chunked uploads"
                 raise StorageError(message, key=key, permanent=True, code="IncompleteBody")
             await self._move(key, temp, path, replacing=True)
@@ -209,7 +192,7 @@ class WebDAVStore:
     @asynccontextmanager
     async def _temporary(self, directory: Parts, key: str) -> AsyncGenerator[Parts, None]:
         """A name in a directory, which is made; what is still under it afterwards is removed, if quickly done."""
-        await self._prepare(directory, key)
+        await self._directories.prepare(directory, key)
         temp = (*directory, f".put.{os.getpid()}-{secrets.token_hex(8)}.tmp")
         try:
             yield temp
@@ -230,7 +213,7 @@ class WebDAVStore:
                 if answer.status in {400, 502} and self._place:
                     # A server behind a proxy takes its own public address for another server's.
                     self._place, wait = "", 0.0
-                elif answer.status not in _BUSY or (wait := next(waits, 0.0)) == 0.0:
+                elif answer.status not in BUSY or (wait := next(waits, 0.0)) == 0.0:
                     raise await self._dav.refused(answer, "put", key)
             await asyncio.sleep(wait)
         await self._dav.discard(temp)
@@ -240,86 +223,27 @@ class WebDAVStore:
         """What is there, if it has this content."""
         entry = await self._dav.entry(self._path(key), "get", key)
         if entry is None or entry.directory:
-            message = f"{self._url}: {key} comes and goes: is there a second writer?"
-            raise StorageError(message, key=key, code="Conflict")
-        if entry.size != len(data):
-            raise ObjectExistsError(key)
-        at = 0
-        async for chunk in self.get(key):
-            if data[at : at + len(chunk)] != chunk:
-                raise ObjectExistsError(key)
-            at += len(chunk)
-        if at != len(data):
+            raise comes_and_goes(self._url, key)
+        if entry.size != len(data) or not await holds(self.get(key), data):
             raise ObjectExistsError(key)
         return self._info(key, entry)
-
-    async def _prepare(self, directory: Parts, key: str) -> None:
-        """Make sure that a directory exists and holds no leftovers; once for each."""
-        if directory in self._ready:
-            return
-        async with self._preparing:
-            if directory in self._ready:
-                return
-            entries = await self._dav.children(directory, "put", key)
-            if entries is None:
-                await self._make(directory, key)
-            for entry in entries or ():
-                if is_temp_name(entry.parts[-1]) and 0 < entry.modified < time.time() - _STALE:
-                    await self._dav.discard(entry.parts)
-            self._ready.add(directory)
-
-    async def _make(self, directory: Parts, key: str) -> None:
-        """MKCOL, of the directories above too where they are missing."""
-        for above in (False, True):
-            async with self._dav.ask("put", key, "MKCOL", target(directory) + "/") as answer:
-                if answer.status in {*DONE, 405}:  # 405: it is there
-                    return
-                if above or answer.status not in {404, 409}:
-                    raise await self._dav.refused(answer, "put", key)
-            if len(directory) - 1 <= len(self._dav.base):
-                await self._dav.check_base("put", key)
-            else:
-                await self._make(directory[:-1], key)
 
     async def delete(self, keys: Sequence[str]) -> None:
         groups: dict[Parts, dict[str, str]] = {}
         for key in keys:
             path = self._path(check_key(key))
             groups.setdefault(path[:-1], {})[path[-1]] = key
-        gate = asyncio.Semaphore(_DELETES)
-
-        async def delete(path: Parts, key: str, look: bool) -> None:
-            async with gate:
-                if look:
-                    entry = await self._dav.entry(path, "delete", key)
-                    if entry is None or entry.directory:  # DELETE of a directory takes all that is in it
-                        return
-                async with self._dav.ask("delete", key, "DELETE", path) as answer:
-                    if answer.status not in {*DONE, 404, 410}:
-                        raise await self._dav.refused(answer, "delete", key)
-                progress()
-
         for directory, names in groups.items():
-            look = len(names) <= _FEW
-            if not look:
-                entries = await self._dav.children(directory, "delete", next(iter(names.values())))
-                files = {entry.parts[-1] for entry in entries or () if not entry.directory}
-                names = {name: key for name, key in names.items() if name in files}
-            deletes = (delete((*directory, name), key, look) for name, key in names.items())
-            for result in await asyncio.gather(*deletes, return_exceptions=True):
-                if result is not None:
-                    raise result
+            await delete(self._dav, directory, names)
 
     def _path(self, key: str) -> Parts:
         return (*self._root, *filter(None, key.split("/")))
 
     def _info(self, key: str, entry: Entry) -> ObjectInfo:
         if entry.size < 0:
-            message = f"{self._url}: the server does not tell the size of {key}"
-            raise StorageError(message, key=key, permanent=True, code="NoLength")
+            raise self._no_length(key)
         return ObjectInfo(key, entry.size, entry.modified)
 
-
-def _no_byte(url: str, key: str, start: int) -> StorageError:
-    message = f"{url}: {key} has no byte {start}: it is not the object that was expected"
-    return StorageError(message, key=key, permanent=True, code="InvalidRange")
+    def _no_length(self, key: str) -> StorageError:
+        message = f"{self._url}: the server does not say how long {key} is, so its end cannot be known"
+        return StorageError(message, key=key, permanent=True, code="NoLength")
