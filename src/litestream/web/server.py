@@ -1,20 +1,22 @@
-"""`GET /metrics` at the configured address."""
+"""What is served at the configured address: `GET /metrics`, and whatever else there is to show. Nothing here changes
+anything."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import ipaddress
 import socket
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from litestream.errors import ConfigError
 from litestream.metrics import CONTENT_TYPE, Metrics, expose
+from litestream.web.guard import Guard
+from litestream.web.running import Running, run
 
 if TYPE_CHECKING:
-    import uvicorn
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.routing import BaseRoute
 
 LOOPBACK = "localhost"
 """Where to listen when the address names a port alone: metrics carry paths, and nobody asked for the network."""
@@ -34,43 +36,37 @@ def parse_addr(addr: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]") or LOOPBACK, int(port)
 
 
-class MetricsServer:
-    """A running server. `url` is where the metrics are."""
+class WebServer:
+    """A running server. `url` is where the metrics are, `page` the address itself.
 
-    def __init__(self, metrics: Metrics) -> None:
+    `routes` are served beside `/metrics`.
+    """
+
+    def __init__(self, metrics: Metrics, routes: Sequence[BaseRoute] = ()) -> None:
         self._metrics = metrics
-        self._server: uvicorn.Server | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._routes = list(routes)
+        self._running: Running | None = None
         self._sockets: list[socket.socket] = []
         self.url = ""
+        self.page = ""
 
     async def start(self, addr: str) -> None:
         """Begin to serve. Raises `ConfigError` if the address is wrong, taken, or not this host's."""
         import prometheus_client  # noqa: F401 here, so that the first scrape does not stop the loop for it
-        import uvicorn
         from starlette.applications import Starlette
         from starlette.routing import Route
 
-        class Server(uvicorn.Server):
-            @contextlib.contextmanager
-            def capture_signals(self) -> Iterator[None]:
-                """Signals are the daemon's business."""
-                yield
-
         self._sockets, host = _listen(addr)
-        app = Starlette(routes=[Route("/metrics", self._serve)])
-        config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1)
-        self._server = Server(config)
-        self.url = f"http://{host}:{self._sockets[0].getsockname()[1]}/metrics"
-        self._task = asyncio.create_task(self._server.serve(sockets=self._sockets), name="metrics")
+        local = all(ipaddress.ip_address(sock.getsockname()[0]).is_loopback for sock in self._sockets)
+        self.page = f"http://{host}:{self._sockets[0].getsockname()[1]}/"
+        self.url = f"{self.page}metrics"
+        app = Starlette(routes=[Route("/metrics", self._serve), *self._routes])
+        self._running = run(Guard(app, parse_addr(addr)[0] if local else None), self._sockets, "web")
 
     async def close(self) -> None:
         """Stop serving. May be called twice."""
-        if self._server is not None:
-            self._server.should_exit = True
-        task, self._task = self._task, None
-        if task is not None:
-            await task
+        if self._running is not None:
+            await self._running.close()
         for sock in self._sockets:
             sock.close()
 
@@ -81,9 +77,9 @@ class MetricsServer:
         return Response(expose(self._metrics), headers={"content-type": CONTENT_TYPE})
 
 
-async def serve_metrics(addr: str, metrics: Metrics) -> MetricsServer:
+async def serve_metrics(addr: str, metrics: Metrics, routes: Sequence[BaseRoute] = ()) -> WebServer:
     """Serve `metrics` at `http://ADDR/metrics` until the result is closed; this host only if `addr` is `:port`."""
-    server = MetricsServer(metrics)
+    server = WebServer(metrics, routes)
     await server.start(addr)
     return server
 

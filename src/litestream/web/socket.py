@@ -8,14 +8,10 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from litestream.errors import ConfigError
 from litestream.web.api import Control, application
-
-if TYPE_CHECKING:
-    import uvicorn
+from litestream.web.running import Running, run
 
 FIRST_REQUEST = 30.0
 """Seconds in which a connection has to make its first request."""
@@ -34,8 +30,7 @@ class ControlSocket:
         self._control = control
         self.path = path
         self._permissions = permissions
-        self._server: uvicorn.Server | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._running: Running | None = None
         self._socket: socket.socket | None = None
         self._inode = (0, 0)
 
@@ -44,35 +39,18 @@ class ControlSocket:
         self._socket = _listen(self.path, self._permissions)
         info = os.lstat(self.path)
         self._inode = (info.st_dev, info.st_ino)
-        import uvicorn
-
-        class Server(uvicorn.Server):
-            @contextlib.contextmanager
-            def capture_signals(self) -> Iterator[None]:
-                """Signals are the daemon's business."""
-                yield
-
-        config = uvicorn.Config(
+        self._running = run(
             application(self._control),
+            [self._socket],
+            "control socket",
             http=_checking_protocol(),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
             limit_concurrency=CONNECTIONS,
-            timeout_graceful_shutdown=1,
         )
-        self._server = Server(config)
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="control socket")
 
     async def close(self) -> None:
         """Stop serving, and remove the socket if it is still ours. May be called twice."""
-        if self._server is not None:
-            self._server.should_exit = True
-        task, self._task = self._task, None
-        if task is not None:
-            await task
+        if self._running is not None:
+            await self._running.close()
         if self._socket is not None:
             self._socket.close()
             self._socket = None
