@@ -316,7 +316,8 @@ async def test_wrong_password_with_a_stream(rclone_webdav: DAVServer) -> None:
     store = config.open()
     await store.put("a", b"x")
     wrong = replace(config, webdav_password=SECRET).open()
-    wrong._directories._ready = store._directories._ready  # type: ignore[attr-defined]  # as if the password had changed since
+    # As if the password had changed since: the directory is known.
+    wrong._directories = store._directories  # type: ignore[attr-defined]
     sent = 0
 
     async def body() -> AsyncIterator[bytes]:
