@@ -18,7 +18,8 @@
     │   ├── NoSnapshotsError          "no snapshots available"
     │   ├── GenerationChangedError    the generation changed while a snapshot was written
     │   ├── PositionError             segments do not line up with the replica's position
-    │   └── ChecksumMismatchError     "invalid replica, checksum mismatch": the restored copy is not the database
+    │   ├── ChecksumMismatchError     "invalid replica, checksum mismatch": the restored copy is not the database
+    │   └── UpstreamError             the server that is followed cannot be reached, or refuses
     ├── StorageError                  an object store said no; `key` says for which object, `permanent` whether to retry
     │   ├── ObjectNotFoundError
     │   └── ObjectExistsError         create-only put met an object with other content
@@ -121,6 +122,10 @@ class ChecksumMismatchError(ReplicaError):
 
     def __init__(self, message: str = "invalid replica, checksum mismatch") -> None:
         super().__init__(message)
+
+
+class UpstreamError(ReplicaError):
+    """The server that a database follows cannot be reached, refuses, or broke off."""
 
 
 class StorageError(LitestreamError):

@@ -10,7 +10,8 @@ many bytes of payload as it says::
     24  8  offset
     32  8  bytes of payload
 
-A snapshot's payload is the database file as it is, a segment's one LZ4 frame (and our stamp) of the WAL from `offset` on.
+A snapshot's payload is the database file as it is, a segment's one LZ4 frame (and our stamp) of the WAL from `offset`
+on.
 """
 
 from __future__ import annotations
@@ -60,5 +61,7 @@ class Record:
         if kind not in tuple(RecordType) or flags:
             raise CorruptObjectError(f"not a record of a stream (type {kind}, flags {flags})")
         if index > MAX_INDEX or offset >= 1 << 62 or size >= 1 << 62:
-            raise CorruptObjectError(f"a record's numbers are out of range: index {index}, offset {offset}, size {size}")
+            raise CorruptObjectError(
+                f"a record's numbers are out of range: index {index}, offset {offset}, size {size}"
+            )
         return cls(RecordType(kind), Pos(f"{generation:016x}", index, offset), size)

@@ -105,8 +105,7 @@ class DB:
         self.busy_timeout = busy_timeout
         self.logger = logger or logging.getLogger("litestream.db")
         self.writer = secrets.token_bytes(16)
-        self.followers = 0  # streams that want each change at once
-        self.keep_until = 0.0  # until then (monotonic) the shadow WAL is kept whatever the replicas have
+        self.followers, self.keep_until = 0, 0.0  # streams now; until when (monotonic) the shadow WAL is kept for them
         self.stats = Stats()
         self.clock = clock
         self._lane = lane

@@ -1,4 +1,4 @@
-"""The local copy of a database that is followed: ordinary SQLite readers use it while whole pages are committed to it."""
+"""The local copy of a followed database: ordinary SQLite readers use it while whole pages are committed to it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """`GET /stream`: a database for followers, snapshot and WAL segments as they are copied (`litestream.core.live`).
 
 Nothing waits for a follower: what it has not taken yet is read from the shadow WAL when it does, and one that falls
-behind what is kept there is cut off; when it comes back, it gets a snapshot. A snapshot is copied to a temporary file at
-the speed of the disk, so that its read transaction does not last as long as the network takes.
+behind what is kept there is cut off; when it comes back, it gets a snapshot. A snapshot is copied to a temporary file
+at the speed of the disk, so that its read transaction does not last as long as the network takes.
 """
 
 from __future__ import annotations
@@ -134,7 +134,11 @@ class _Stream:
         self.db.keep_until = time.monotonic() + KEPT
         changed = asyncio.Event()
         loop = asyncio.get_running_loop()
-        unsubscribe = self.db.subscribe(lambda: loop.call_soon_threadsafe(changed.set))
+
+        def notify() -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+        unsubscribe = self.db.subscribe(notify)
         try:
             if self._is_kept(self._known):
                 await self._begin(send, {})
@@ -204,7 +208,11 @@ class _Stream:
         return start
 
     async def _begin(self, send: Send, headers: dict[str, str]) -> None:
-        all_headers = {"content-type": "application/octet-stream", PAGE_SIZE_HEADER: str(self.db.page_size()), **headers}
+        all_headers = {
+            "content-type": "application/octet-stream",
+            PAGE_SIZE_HEADER: str(self.db.page_size()),
+            **headers,
+        }
         raw = [(name.lower().encode(), value.encode()) for name, value in all_headers.items()]
         self.begun = True
         await send({"type": "http.response.start", "status": 200, "headers": raw})
@@ -224,7 +232,7 @@ def _read(db: DB, pos: Pos) -> bytes:
 
 def _copy(pages: LivePages, directory: str) -> IO[bytes]:
     """The state as a file without a name."""
-    file = tempfile.TemporaryFile(dir=directory)
+    file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 handed on
     try:
         for chunk in pages.chunks():
             file.write(chunk)
