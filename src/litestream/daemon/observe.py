@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from litestream.core.position import Pos
 from litestream.daemon.database import DatabaseTask
+from litestream.daemon.history import History, Recorder
 from litestream.daemon.status import (
     BEHIND,
     ERROR,
@@ -50,11 +51,20 @@ class Observer:
         self._uncopied = _Since()
         self._failing = _Since()
         self._elsewhere = {replica.name: _Since() for replica in task.replicas}
+        self._recorders = {replica.name: Recorder(replica, clock) for replica in task.replicas}
 
     def exchanged(self, places: Sequence[tuple[str, str]]) -> None:
         """The task has other replicas now, in these places; of those that stayed nothing is forgotten."""
         self._places = list(places)
         self._elsewhere = {replica.name: self._elsewhere.get(replica.name, _Since()) for replica in self.task.replicas}
+        before = {recorder.replica: recorder for recorder in self._recorders.values()}
+        self._recorders = {
+            replica.name: before.get(replica) or Recorder(replica, self._clock) for replica in self.task.replicas
+        }
+
+    def history(self, name: str) -> History:
+        """The last hour of the replica of that name."""
+        return self._recorders[name].history
 
     def look(self) -> DatabaseStatus:
         """The status now. Call it every few seconds: what only a second look can tell is known no better than that."""
@@ -91,6 +101,8 @@ class Observer:
         same = durable.generation == pos.generation
         elsewhere = self._elsewhere[replica.name].look(now, holds=durable != pos and not (same and oldest))
         times = [at for at in (*since, elsewhere, oldest if same else 0.0) if at]
+        if times:
+            self._recorders[replica.name].history.behind(now, max(0.0, now - min(times)))
         error = replica.error
         status = BEHIND if times else UNKNOWN if pos.is_zero else OK
         return ReplicaStatus(
