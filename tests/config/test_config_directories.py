@@ -246,3 +246,11 @@ def test_a_name_that_a_replica_cannot_have_is_our_error() -> None:
         configured(webdav, "a\x00.db")
     assert "\n" not in str(caught.value)
     assert "/data/a" in str(caught.value)
+
+
+def test_what_is_missing_in_a_directory_is_not_known() -> None:
+    """Nobody who counts on a restore at the start goes without one unknowingly; false means nothing."""
+    text = 'dbs:\n- {dir: /data, pattern: "*", restore-if-db-not-exists: %s, replicas: [path: /r]}\n'
+    with pytest.raises(ConfigError, match="restore-if-db-not-exists: cannot be used with 'dir'"):
+        loads(text % "true")
+    assert loads(text % "false").directories[0].dir == "/data"

@@ -34,6 +34,8 @@ class DatabaseConfig(DatabaseSettings):
 
     path: Annotated[str, path_by(database_path)]
     """Absolute; symbolic links are kept."""
+    restore_if_db_not_exists: Flag = False
+    """Whether it is restored at the start if it is missing."""
 
 
 def _pattern(value: object) -> object:

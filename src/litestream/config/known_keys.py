@@ -142,12 +142,11 @@ SECTIONS: dict[str, dict[str, Key]] = {
             "0.5",
             "with `dir`: directory of the local state of its databases, below it as they are below theirs",
         ),
-        refused(
+        works(
             "restore-if-db-not-exists",
             Kind.FLAG,
             "0.5",
-            f"restoring at start is {_NEXT}: run `litestream restore -if-db-not-exists -if-replica-exists DB` first",
-            FALSE,
+            "whether a database that is missing at the start is restored first (false); not with `dir`",
         ),
         refused("upstream", Kind.SECTION, "0.4", _NO_UPSTREAM),
         warned("monitor-delay-interval", Kind.DURATION, "0.4", "has no effect: a change is copied at once"),

@@ -301,6 +301,9 @@ class _Builder:
         if not raw.get("pattern"):
             self._problem((*loc, "dir"), "'pattern' is required when using 'dir'")
             return None
+        name = "restore-if-db-not-exists"
+        if raw.pop(name, None) not in (None, *FALSE):
+            self._problem((*loc, name), "cannot be used with 'dir': which databases are missing in it is not known")
         return self._validate(DirectoryConfig, raw, loc)
 
     def _single(self, raw: dict[str, Any], loc: Loc) -> DatabaseConfig | None:
