@@ -19,6 +19,7 @@ from litestream.db.db import DB
 from litestream.descriptors import SHORTAGE, check_room
 from litestream.errors import DatabaseAbsentError, DatabaseBusyError, LitestreamError, NoGenerationError
 from litestream.replica import Replica
+from litestream.replica.log import Repeats
 
 OVERLAP_DELAY = 0.1
 """Seconds from a change to the overlap."""
@@ -32,7 +33,6 @@ _LOOK_AGAIN = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 _BUSY_FOR_LONG = 5.0
 """Seconds for which overlaps may be put off before it is said: a lock of another program is mostly gone by then."""
 
-_REPEAT_ERROR = 30.0
 _TRIM_AFTER = 10.0
 
 _FAREWELL = 30.0
@@ -68,7 +68,7 @@ class DatabaseTask:
         self._swept = False  # woken by the sweep, and by no event
         self._gone_since = 0.0
         self._tried = asyncio.Event()
-        self._logged: tuple[str, float, int] = ("", 0.0, 0)
+        self._repeats = Repeats()
         self._quiet_since = time.monotonic()
         self._busy_since = 0.0  # since when every overlap was put off; 0: the last one was not
 
@@ -228,7 +228,7 @@ class DatabaseTask:
     async def _maintain(self) -> None:
         await self._farewell()
         try:
-            await self.db.call(self.db.maintain)
+            await self.db.call(self._maintain_what_is_there)
         except DatabaseBusyError as error:
             # The older reader is still held: nothing moved, nothing is lost. The next sweep tries again.
             self._logger.debug("overlap put off", extra={"fields": {"db": self.db.path, "reason": str(error)}})
@@ -238,6 +238,11 @@ class DatabaseTask:
             return
         self._busy_since = 0.0
         self._recovered()
+
+    def _maintain_what_is_there(self) -> None:
+        """Maintain, unless the file went away while this waited for a thread: the farewell comes first then."""
+        if self.db.pos().is_zero or os.path.exists(self.db.real_path):
+            self.db.maintain()
 
     async def _rest(self) -> None:
         """Wait for a change, or for the sweep to find something, without a timer."""
@@ -268,24 +273,21 @@ class DatabaseTask:
         self.error = error
         if SHORTAGE.tell(self.db.path, error):
             return
-        text, at, count = self._logged
-        now = time.monotonic()
-        if str(error) == text and now - at < _REPEAT_ERROR:
-            self._logged = (text, at, count + 1)
+        repeated = self._repeats.tell(str(error))
+        if repeated is None:
             return
         fields: dict[str, object] = {"db": self.db.path, "error": str(error)}
-        if str(error) == text:
-            fields["repeated"] = count
+        if repeated:
+            fields["repeated"] = repeated
         level, message = logging.ERROR, "sync error"
         if isinstance(error, DatabaseAbsentError):
             level, message = logging.INFO, "waiting for database"
         elif isinstance(error, DatabaseBusyError):
             level, message = logging.WARNING, "waiting for database"
         self._logger.log(level, message, extra={"fields": fields})
-        self._logged = (str(error), now, 0)
 
     def _recovered(self) -> None:
         if self.error is not None:
             self._logger.info("database attached", extra={"fields": {"db": self.db.path}})
         self.error = None
-        self._logged = ("", 0.0, 0)
+        self._repeats.over()

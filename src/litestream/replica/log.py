@@ -34,6 +34,30 @@ class ReplicaLogger(logging.LoggerAdapter[logging.Logger]):
         self.logger.log(level, text, extra={**extra, "fields": fields}, **kwargs)
 
 
+class Repeats:
+    """Which errors are to be told: each at once, but one that stays the same every 30 s only, with a count."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._text = ""
+        self._at = 0.0
+        self._held = 0
+
+    def tell(self, text: str) -> int | None:
+        """How often it came since it was told last, 0 for a new one; None if it is not to be told now."""
+        now, same = self._clock(), text == self._text
+        if same and now - self._at < REPEAT_AFTER:
+            self._held += 1
+            return None
+        held, self._held = self._held if same else 0, 0
+        self._text, self._at = text, now
+        return held
+
+    def over(self) -> None:
+        """The next error is a new one."""
+        self._text, self._held = "", 0
+
+
 class ErrorLog:
     """Logs the errors of one loop: each at once, but one that stays the same every 30 s only, with a count."""
 
@@ -46,29 +70,25 @@ class ErrorLog:
         self._logger = logger
         self._who = getattr(logger, "name_of_replica", what)
         self._what = what
-        self._clock = clock
-        self._text = ""
-        self._at = 0.0
-        self._held = 0
+        self._repeats = Repeats(clock)
 
     def failed(self, error: Exception) -> None:
         """`monitor error: E`. What is no error of ours or of the system is logged with its traceback."""
         if SHORTAGE.tell(self._who, error):
             return
-        text, now = str(error) or type(error).__name__, self._clock()
-        if text == self._text and now - self._at < REPEAT_AFTER:
-            self._held += 1
+        text = str(error) or type(error).__name__
+        repeated = self._repeats.tell(text)
+        if repeated is None:
             return
-        fields = {"repeated": self._held} if text == self._text and self._held else {}
+        fields = {"repeated": repeated} if repeated else {}
         expected = isinstance(error, LitestreamError | OSError)
         self._logger.error(
             "%s error: %s", self._what, text, extra={"fields": fields}, exc_info=None if expected else error
         )
-        self._text, self._at, self._held = text, now, 0
 
     def succeeded(self) -> None:
         """The next error is a new one."""
-        self._text, self._held = "", 0
+        self._repeats.over()
 
 
 @contextlib.contextmanager
