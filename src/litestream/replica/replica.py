@@ -20,6 +20,7 @@ from litestream.errors import (
 )
 from litestream.metrics import DEFAULT, Metrics
 from litestream.replica.bounds import bounds_of
+from litestream.replica.lease import Keeper
 from litestream.replica.log import ReplicaLogger, prefixed
 from litestream.replica.loops import Monitor, retain, take_snapshots
 from litestream.replica.retention import enforce_retention
@@ -46,6 +47,8 @@ class Replica:
             seed.
         monitor_enabled: whether `start` starts anything.
         validator: who restores the replica and compares it with the database.
+        lease: whether this process claims the replica before it writes there, and stops once another host has done so
+            (`LeaseLostError`); without effect where the store has no conditional writes.
 
     Nothing here holds up another replica of the database, or the application.
     """
@@ -63,6 +66,7 @@ class Replica:
         validation_interval: float = 0.0,
         monitor_enabled: bool = True,
         validator: Validator | None = None,
+        lease: bool = False,
         logger: logging.Logger | None = None,
         metrics: Metrics | None = None,
     ) -> None:
@@ -94,8 +98,11 @@ class Replica:
         self._tasks: list[asyncio.Task[None]] = []
         self._metrics = metrics = metrics or DEFAULT
         self._uploader: Uploader | None = None
+        self._lease: Keeper | None = None
         if db is not None:
-            self._uploader = Uploader(db, client, self.name, self.logger, metrics)
+            if lease:
+                self._lease = Keeper(db, client, self.name, self.logger, tidy=retention > 0)
+            self._uploader = Uploader(db, client, self.name, self.logger, metrics, hold=self._hold)
             self._snapshot_total = metrics.replica_snapshot_total.labels(db=db.path, name=self.name)
 
     @property
@@ -158,6 +165,11 @@ class Replica:
         return unsubscribe
 
     @property
+    def retains(self) -> bool:
+        """Whether old states are ever deleted."""
+        return self.retention > 0 and self.retention_check_interval > 0
+
+    @property
     def error(self) -> Exception | None:
         """Why uploading fails at present; None while it works or is not running."""
         return self._monitor.error if self._monitor is not None else None
@@ -180,7 +192,7 @@ class Replica:
             db.acknowledge(self.name, Pos())
         self._monitor = Monitor(self, db)
         loops: list[Coroutine[None, None, None]] = [self._monitor.run()]
-        if self.retention > 0 and self.retention_check_interval > 0:
+        if self.retains:
             loops.append(retain(self))
         if self.snapshot_interval > 0:
             loops.append(take_snapshots(self))
@@ -197,8 +209,10 @@ class Replica:
         self._monitor = None
 
     async def close(self) -> None:
-        """Stop, and close the client."""
+        """Stop, give the lease back, and close the client."""
         await self.stop()
+        if self._lease is not None:
+            await self._lease.release()
         await self._client.close()
 
     # -- uploading
@@ -212,6 +226,8 @@ class Replica:
         db, uploader = self._database()
         try:
             async with self._sync_lock:
+                if self._lease is not None:
+                    self._lease.check()
                 generation = db.pos().generation
                 if not generation:
                     raise NoGenerationError("no generation, waiting for data")
@@ -333,6 +349,7 @@ class Replica:
         db, _ = self._database()
         if db.pos().is_zero:
             raise NoGenerationError
+        await self._hold()  # it may take a while, which is no time to hold a transaction
         started = time.monotonic()
         stream = SnapshotStream(db)
         try:
@@ -364,6 +381,7 @@ class Replica:
         end, stamp = await db.call(stream.finish)
         yield end
         await self._reach(Pos(pos.generation, *stamp.required), pos)
+        await self._hold()
         yield stream.seal(stamp)
 
     async def _send_meanwhile(self, start: Pos) -> None:
@@ -417,6 +435,7 @@ class Replica:
                 now=time.time() if now is None else now,
                 retention=self.retention,
                 current=self._db.pos().generation if self._db is not None else "",
+                hold=self._hold,
             )
             self._seen = {key: info for key, info in self._seen.items() if key in left}
             if self._indexes[0]:
@@ -452,6 +471,11 @@ class Replica:
         return overview
 
     # -- inside
+
+    async def _hold(self) -> None:
+        """Return while nobody else may write to the replica. `LeaseLostError`."""
+        if self._lease is not None:
+            await self._lease.hold()
 
     def _database(self) -> tuple[WALSource, Uploader]:
         if self._db is None or self._uploader is None:
