@@ -21,6 +21,7 @@ VERBS = {
     "list": "list the databases of a running replicator",
     "prune": "delete what is older than the retention, for a replicator that must not",
     "register": "have a running replicator replicate one more database",
+    "reload": "have a running replicator read its configuration again",
     "replicate": "replicate databases continuously",
     "reset": "forget the local state of a database, so that it begins anew",
     "restore": "restore a database from a replica",

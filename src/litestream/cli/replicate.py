@@ -19,6 +19,7 @@ from litestream.version import VERSION
 
 if TYPE_CHECKING:
     from litestream.config import Config
+    from litestream.daemon.reload import Source
     from litestream.daemon.server import Outcome
 
 FLAGS = FlagSet(
@@ -49,27 +50,56 @@ litestream replicate /var/lib/app.db file:///backup/app
 
 def run(parsed: Parsed) -> int:
     parent = ParentLink.from_environ(os.environ)
-    with StopSignals() as signals:
+    with StopSignals(hold_hangups=True) as signals:
         try:
             config = _config(parsed)
-            level = logs.choose_level(parsed.text("log-level"), os.environ, config.logging.level)
-            as_json = parsed.switch("json") if parsed.given("json") else config.logging.type == "json"
-            logger = logs.setup(level, json=as_json, stderr=config.logging.stderr)
+            if config.source is None:
+                signals.stop_on_hangup()  # nothing to read again: the terminal has gone
+            logger = _set_up_log(parsed, config)
             logger.info("litestream %s", VERSION)
             for warning in config.warnings:
                 logger.warning("%s", warning)
             addr = parsed.text("addr") if parsed.given("addr") else config.addr or ""
             command = parsed.text("exec") if parsed.given("exec") else config.exec or ""
-            outcome = asyncio.run(_serve(config, addr, command, signals, parent, logger))
+            source = _source(parsed, config)
+            outcome = asyncio.run(_serve(config, addr, command, signals, parent, logger, source))
         except LitestreamError as e:
             parent.failed(str(e))
             raise
     return _ended(outcome, logger)
 
 
+def _set_up_log(parsed: Parsed, config: Config) -> logging.Logger:
+    """The log as flags, environment and configuration want it."""
+    level = logs.choose_level(parsed.text("log-level"), os.environ, config.logging.level)
+    as_json = parsed.switch("json") if parsed.given("json") else config.logging.type == "json"
+    return logs.setup(level, json=as_json, stderr=config.logging.stderr)
+
+
+def _source(parsed: Parsed, config: Config) -> Source | None:
+    """How the configuration is read again; None where it came from arguments."""
+    if config.source is None:
+        return None
+    from litestream.config import load
+    from litestream.daemon.reload import Source
+
+    path = os.path.abspath(config.source)  # the file in use, wherever another one may be found later
+
+    def read() -> Config:
+        return _checked(load(path, expand_env=not parsed.switch("no-expand-env")))
+
+    def adopt(again: Config) -> None:
+        _set_up_log(parsed, again)
+
+    return Source(read, adopt)
+
+
 def _config(parsed: Parsed) -> Config:
     """The configuration that flags and arguments mean."""
-    config = _from_arguments(parsed) if parsed.args else load_config(parsed)
+    return _checked(_from_arguments(parsed) if parsed.args else load_config(parsed))
+
+
+def _checked(config: Config) -> Config:
     if not config.databases and not config.directories:
         raise ConfigError(
             f"no databases specified in configuration: add them below dbs: in {config.source}, or name one here: "
@@ -88,7 +118,13 @@ def _from_arguments(parsed: Parsed) -> Config:
 
 
 async def _serve(
-    config: Config, addr: str, command: str, signals: StopSignals, parent: ParentLink, logger: logging.Logger
+    config: Config,
+    addr: str,
+    command: str,
+    signals: StopSignals,
+    parent: ParentLink,
+    logger: logging.Logger,
+    source: Source | None,
 ) -> Outcome:
     from litestream.daemon.build import build
     from litestream.daemon.notify import Notifier
@@ -104,10 +140,14 @@ async def _serve(
         stop.set()
 
     parent.watch(loop, orphaned)
-    async with build(config, logger, addr=addr, command=command, notifier=notifier) as server:
-        return await server.run(
-            stop, parent.ready, lambda: signals.received or signal.SIGTERM, on_stopping=notifier.stopping
-        )
+    async with build(config, logger, addr=addr, command=command, notifier=notifier, source=source) as server:
+
+        def ready() -> None:
+            if server.on_hangup is not None:
+                signals.reload_in(loop, server.on_hangup)
+            parent.ready()
+
+        return await server.run(stop, ready, lambda: signals.received or signal.SIGTERM, on_stopping=notifier.stopping)
 
 
 def _ended(outcome: Outcome, logger: logging.Logger) -> int:

@@ -17,13 +17,16 @@ from litestream.core.durations import format_duration
 from litestream.daemon.child import Child
 from litestream.daemon.company import accompanied
 from litestream.daemon.database import DatabaseTask
+from litestream.daemon.exchange import Change, prepare
 from litestream.daemon.logs import quoted
 from litestream.daemon.measures import Measures
 from litestream.daemon.notify import Notifier, notifying
 from litestream.daemon.observe import Observer
+from litestream.daemon.reload import Source, Workshop
 from litestream.daemon.server import Entry, Server
 from litestream.daemon.watcher import Watcher
 from litestream.db.db import DB
+from litestream.descriptors import raise_limit
 from litestream.errors import ConfigError
 from litestream.metrics import DEFAULT
 from litestream.replica import Replica
@@ -32,21 +35,32 @@ if TYPE_CHECKING:
     from litestream.replica.validation import Validator
     from litestream.storage.wrappers.budget import Budget
 
+STARTS = 16
+"""Databases that attach at the same time: a thousand that begin together leave room for the uploads of the first."""
+
 LANE_THREADS = 8
 """Threads for what may block (attaching, backfilling, reading a snapshot) of all databases together."""
 
 
 @asynccontextmanager
 async def build(
-    config: Config, logger: logging.Logger, *, addr: str = "", command: str = "", notifier: Notifier | None = None
+    config: Config,
+    logger: logging.Logger,
+    *,
+    addr: str = "",
+    command: str = "",
+    notifier: Notifier | None = None,
+    source: Source | None = None,
 ) -> AsyncIterator[Server]:
     """A server for everything in the configuration, nothing of it opened yet. Runs on the current event loop.
 
     `command` is the application to run beside it. With `addr`, `/metrics` is served there. `notifier` has the service
-    manager told how it goes. Raises `ConfigError` if that address, or the control socket, cannot be had, a package for
-    a replica is missing, or a replica could only be read.
+    manager told how it goes. From `source` the configuration can be read again. Raises `ConfigError` if that address,
+    or the control socket, cannot be had, a package for a replica is missing, or a replica could only be read.
     """
     _check_age(config)
+    before, now = raise_limit()
+    logger.debug("file descriptors", extra={"fields": {"limit": now, "before": before}})
     watcher = Watcher()
     watcher.start()
     lane = ThreadPoolExecutor(LANE_THREADS, thread_name_prefix="litestream-db")
@@ -58,10 +72,10 @@ async def build(
             web = await serve_metrics(addr, DEFAULT)
             logger.info("serving metrics on %s", web.url)
         measures = Measures(DEFAULT)
-        turn = asyncio.Semaphore(1)
+        turn, starts = asyncio.Semaphore(1), asyncio.Semaphore(STARTS)
 
         def make(database: DatabaseConfig) -> Entry:
-            return _entry(database, watcher, lane, measures, turn)
+            return _entry(database, watcher, lane, measures, turn, starts)
 
         server = Server(
             [make(database) for database in config.databases],
@@ -70,7 +84,14 @@ async def build(
             child=_child(command, config, logger),
             logger=logger,
         )
-        async with accompanied(server, config, make, logger), notifying(notifier or Notifier(), server, lane):
+
+        def change(entry: Entry, database: DatabaseConfig) -> Change:
+            place = database.meta_path or default_meta_path(database.path)
+            return prepare(entry, database, lambda db, replica: _replica(db, replica, place, turn), _described)
+
+        notifier = notifier or Notifier()
+        workshop = Workshop(_check_age, make, change, notifier)
+        async with accompanied(server, config, workshop, source, watcher, logger), notifying(notifier, server, lane):
             yield server
     finally:
         if web is not None:
@@ -80,13 +101,22 @@ async def build(
 
 
 def _child(command: str, config: Config, logger: logging.Logger) -> Child | None:
-    return Child(command, os.environ, config.databases[0].path, logger) if command else None
+    if not command:
+        return None
+    first = [*(database.path for database in config.databases), *(entry.dir for entry in config.directories)]
+    return Child(command, os.environ, first[0] if first else "", logger)
 
 
 def _entry(
-    config: DatabaseConfig, watcher: Watcher, lane: Executor, measures: Measures, turn: asyncio.Semaphore
+    config: DatabaseConfig,
+    watcher: Watcher,
+    lane: Executor,
+    measures: Measures,
+    turn: asyncio.Semaphore,
+    starts: asyncio.Semaphore,
 ) -> Entry:
-    """One database with its replicas. `turn` is whose turn it is to be validated: one at a time."""
+    """One database with its replicas. `turn` is whose turn it is to be validated: one at a time. So is `starts`, of
+    attaching: several at a time."""
     db = DB(
         config.path,
         meta_path=config.meta_path,
@@ -98,10 +128,11 @@ def _entry(
     )
     meta_path = config.meta_path or default_meta_path(config.path)
     replicas = [_replica(db, replica, meta_path, turn) for replica in config.replicas]
-    task = DatabaseTask(db, replicas, watcher, sweep_interval=config.monitor_interval)
+    task = DatabaseTask(db, replicas, watcher, sweep_interval=config.monitor_interval, starts=starts)
     observer = Observer(task, [(replica.type, replica.location) for replica in config.replicas])
     described = [_described(replica) for replica in config.replicas]
-    return Entry(db, replicas, task.run, described, task.tried, config, observer, measures.watch(observer))
+    forget = measures.watch(observer)
+    return Entry(db, replicas, task.run, described, task.tried, config, observer, task.all_durable, forget)
 
 
 def _replica(db: DB, config: ReplicaConfig, meta_path: str, turn: asyncio.Semaphore) -> Replica:
@@ -126,10 +157,12 @@ def _validator(db: DB, turn: asyncio.Semaphore) -> Validator:
 
 def _check_age(config: Config) -> None:
     """Raise `ConfigError` for a replica that could only be read: nothing would ever be stored in it."""
-    for database in config.databases:
-        for replica in database.replicas:
+    places = [(database.path, database.replicas) for database in config.databases]
+    places += [(directory.dir, directory.replicas) for directory in config.directories]
+    for path, replicas in places:
+        for replica in replicas:
             if replica.age is not None and not replica.age.recipients:
-                name = f"{shown(database.path)}({shown(replica.label)})"
+                name = f"{shown(path)}({shown(replica.label)})"
                 raise ConfigError(f"{name}: age has identities only: set age.recipients, for whom to encrypt")
 
 

@@ -7,10 +7,13 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from litestream.config import Config, DatabaseConfig
+from litestream.config import Config
 from litestream.daemon.control import Controller
+from litestream.daemon.directories import Directories
 from litestream.daemon.lookout import Lookout
-from litestream.daemon.server import Entry, Server
+from litestream.daemon.reload import Reloader, Source, Workshop
+from litestream.daemon.server import Server
+from litestream.daemon.watcher import Watcher
 
 _PAUSE = 60.0
 """Seconds until what failed unexpectedly is done again."""
@@ -18,13 +21,23 @@ _PAUSE = 60.0
 
 @asynccontextmanager
 async def accompanied(
-    server: Server, config: Config, make: Callable[[DatabaseConfig], Entry], logger: logging.Logger
+    server: Server,
+    config: Config,
+    workshop: Workshop,
+    source: Source | None,
+    watcher: Watcher,
+    logger: logging.Logger,
 ) -> AsyncIterator[Controller]:
-    """Run beside a server whatever the configuration asks for; `make` makes an entry for one more database.
+    """Run beside a server whatever the configuration asks for; `source` is where it can be read again.
 
-    Raises `ConfigError` if the control socket cannot be had.
+    Raises `ConfigError` if the control socket cannot be had, or a directory that is not watched has no database.
     """
-    control = Controller(server, config, make, logger)
+    control = Controller(server, config, workshop.make, logger)
+    directories = Directories(config, server, control, workshop.make, watcher, logger)
+    await directories.begin()
+    if source is not None:
+        reloader = Reloader(server, control, config, source, workshop, logger)
+        control.on_reload, server.on_hangup = reloader.reload, reloader.on_signal
     socket = None
     if config.socket.enabled:
         from litestream.web.socket import ControlSocket
@@ -32,7 +45,7 @@ async def accompanied(
         socket = ControlSocket(control, config.socket.path, config.socket.permissions)
         await socket.start()
         logger.info("control socket listening on %s", config.socket.path)
-    works: list[Callable[[], Awaitable[None]]] = [Lookout(server, logger).run]
+    works: list[Callable[[], Awaitable[None]]] = [Lookout(server, logger).run, directories.run]
     if config.heartbeat_url is not None:
         from litestream.daemon.heartbeat import Heartbeat
 
@@ -46,6 +59,7 @@ async def accompanied(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await control.close()
+        await directories.close()
         if socket is not None:
             await socket.close()
 

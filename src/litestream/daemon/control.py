@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from litestream.config import Config, DatabaseConfig
 from litestream.config.paths import database_path, shown
@@ -55,7 +56,7 @@ class Controller:
         self._stopped: dict[str, _Stopped] = {}
         self._waiting: dict[str, tuple[Entry, Waiting]] = {}
         self._generations: dict[str, set[str]] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._background: set[asyncio.Future[Any]] = set()
         self._started = time.time()
 
@@ -246,7 +247,16 @@ class Controller:
 
     def alone(self, path: str) -> asyncio.Lock:
         """Held while a database is started, stopped or changed: one such work at a time."""
-        return self._locks.setdefault(path, asyncio.Lock())
+        lock = self._locks.get(path)
+        if lock is None:
+            lock = self._locks[path] = asyncio.Lock()
+        return lock
+
+    def forget(self, path: str) -> None:
+        """There is no such database any more: nothing is kept of it."""
+        self._stopped.pop(path, None)
+        self._waiting.pop(path, None)
+        self._generations.pop(path, None)
 
     @property
     def stopped(self) -> dict[str, DatabaseConfig]:
@@ -259,6 +269,11 @@ class Controller:
             self._stopped.pop(path, None)
         elif path in self._stopped:
             self._stopped[path] = replace(self._stopped[path], config=config)
+
+    def finish(self, task: asyncio.Future[Any]) -> None:
+        """Have `close` wait for what goes on by itself."""
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def close(self) -> None:
         """Wait for what callers did not wait for: a last sync of a database that is being stopped is one."""
@@ -369,8 +384,7 @@ class Controller:
 
     async def _in_time(self, timeout: float, task: asyncio.Future[T]) -> T:
         """The result of what goes on when the caller has waited long enough."""
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self.finish(task)
         done, _ = await asyncio.wait([task], timeout=timeout)
         if not done:
             task.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody is left to be told

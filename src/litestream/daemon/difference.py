@@ -31,18 +31,14 @@ class Difference:
     """Keys that changed and take effect only when the program is started again."""
 
     def __bool__(self) -> bool:
-        return bool(
-            self.added or self.removed or self.changed or self.directories or self.settings or self.restart
-        )
+        return bool(self.added or self.removed or self.changed or self.directories or self.settings or self.restart)
 
 
 def difference(old: Config, new: Config) -> Difference:
     """What to do so that `new` holds where `old` held."""
     before = {database.path: database for database in old.databases}
     after = {database.path: database for database in new.databases}
-    differing = [
-        name for name in Config.model_fields if name not in _NONE and getattr(old, name) != getattr(new, name)
-    ]
+    differing = [name for name in Config.model_fields if name not in _NONE and getattr(old, name) != getattr(new, name)]
     return Difference(
         added=tuple(database for path, database in after.items() if path not in before),
         removed=tuple(database for path, database in before.items() if path not in after),

@@ -12,6 +12,7 @@ from litestream.config.rules import replica_place
 from litestream.daemon.logs import safe
 from litestream.daemon.observe import Observer
 from litestream.daemon.server import Entry
+from litestream.db.db import DB
 from litestream.errors import LitestreamError, NoGenerationError
 from litestream.metrics import DEFAULT
 from litestream.replica import Replica
@@ -45,9 +46,9 @@ class Change:
             except NoGenerationError:
                 pass  # nothing there, nothing to upload
             except (LitestreamError, OSError, TimeoutError) as error:
-                name = f"{self.config.path}({replica.name})"
-                missing[name] = str(error) or "no time was left"
-                logger.error("%s: not everything reached the replica: %s", name, missing[name])
+                missing[f"{self.config.path}({replica.name})"] = str(error) or "no time was left"
+        for name, reason in missing.items():
+            logger.error("%s: not everything reached the replica: %s", name, reason)
         return missing
 
     async def apply(self, logger: logging.Logger) -> None:
@@ -79,7 +80,7 @@ class Change:
 def prepare(
     entry: Entry,
     config: DatabaseConfig,
-    make: Callable[[DatabaseConfig, ReplicaConfig], Replica],
+    make: Callable[[DB, ReplicaConfig], Replica],
     describe: Callable[[ReplicaConfig], str],
 ) -> Change:
     """The change of a running database to another configuration. Raises `ConfigError` like `make`."""
@@ -93,7 +94,7 @@ def prepare(
         if before.get(wanted.label) == wanted and wanted.label in running:
             replicas.append(running[wanted.label])
         else:
-            replicas.append(make(config, wanted))
+            replicas.append(make(task.db, wanted))
             begun.append(describe(wanted))
     places = {replica_place(wanted) for wanted in config.replicas}
     last = [running[label] for label, old in before.items() if label in running and replica_place(old) not in places]

@@ -62,6 +62,11 @@ async def _at_once() -> None:
     """For entries that have nothing to wait for."""
 
 
+def _yes() -> bool:
+    """For entries of which nobody knows better."""
+    return True
+
+
 def _nothing() -> None:
     """For entries of which nobody keeps anything."""
 
@@ -81,6 +86,8 @@ class Entry:
     """What it was made from: another one like it can be made."""
     observer: Observer | None = None
     """Who knows how safe the database is; None where nobody does."""
+    all_durable: Callable[[], bool] = _yes
+    """Whether every replica has all that was ever copied from the database, also when that is closed."""
     forget: Callable[[], None] = _nothing
     """Called once the entry is no longer watched: what others keep of it goes."""
 
@@ -129,9 +136,12 @@ class Server:
         self._entries: dict[str, Entry] = {}
         self._tasks: dict[str, asyncio.Task[None]] | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._leaving: set[asyncio.Task[Outcome]] = set()
         for entry in entries:
             self.watch(entry)
         self.child = child
+        self.on_hangup: Callable[[], object] | None = None
+        """What SIGHUP asks for; None where it asks for the end."""
         self.shutdown_timeout = shutdown_timeout
         self.shutdown_interval = shutdown_interval
         self.logger = logger or logging.getLogger("litestream.server")
@@ -159,20 +169,31 @@ class Server:
             self._begin(entry)
 
     async def unwatch(self, path: str, last: Last = Last.SYNC) -> Outcome:
-        """Stop replicating a database, after a last sync of it; an unknown path is nothing to stop."""
+        """Stop replicating a database, after a last sync; an unknown path is nothing to stop.
+
+        It goes on when its caller is cancelled, and the end of the server waits for it.
+        """
         entry = self._entries.pop(path, None)
         if entry is None:
             return Outcome()
         task = self._tasks.pop(path, None) if self._tasks is not None else None
+        leaving = asyncio.create_task(self._leave(entry, task, last), name=f"last sync of {path}")
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+        return await asyncio.shield(leaving)
+
+    async def _leave(self, entry: Entry, task: asyncio.Task[None] | None, last: Last) -> Outcome:
+        """The end of one entry. `stuck` if something of it is still open."""
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         outcome = Outcome() if last is Last.NOTHING else await self._last_sync([entry], gone=last is Last.COPIED)
-        closing = asyncio.create_task(self._close([entry]))
+        closing = asyncio.create_task(close_entries([entry], self.logger))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
         # A thread that hangs must not hold up whoever waits for this; what it has open is closed when it comes back.
-        await asyncio.wait([closing], timeout=_CLOSING)
+        done, _ = await asyncio.wait([closing], timeout=_CLOSING)
+        outcome.stuck = outcome.stuck or not done
         entry.forget()
         return outcome
 
@@ -204,9 +225,12 @@ class Server:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         outcome = await self._last_sync(self.entries)
+        for left in await asyncio.gather(*self._leaving):  # no longer than a last sync takes, and they began earlier
+            outcome.missing.update(left.missing)
+            outcome.stuck = outcome.stuck or left.stuck
         outcome.child = child
         if not outcome.stuck:
-            await self._close(self.entries)
+            await close_entries(self.entries, self.logger)
         self.logger.info("litestream shut down")
         if failure is not None:
             raise failure
@@ -327,7 +351,7 @@ class Server:
                 return True
             except LitestreamError as e:
                 keep(str(e))
-                if not self.shutdown_timeout or _pointless(e):
+                if not self.shutdown_timeout or is_pointless(e):
                     return False
             except Exception as e:
                 # One database's surprise must not take the last sync away from the others.
@@ -336,20 +360,22 @@ class Server:
                 return False
             await asyncio.sleep(self.shutdown_interval)
 
-    async def _close(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            for replica in entry.replicas:
-                try:
-                    await replica.close()
-                except LitestreamError as e:
-                    self.logger.warning("%s(%s): cannot close the replica: %s", entry.db.path, replica.name, e)
+
+async def close_entries(entries: Sequence[Entry], logger: logging.Logger) -> None:
+    """Close databases and replicas on which nothing runs any more; what cannot be is a warning."""
+    for entry in entries:
+        for replica in entry.replicas:
             try:
-                await entry.db.call(entry.db.close)
+                await replica.close()
             except LitestreamError as e:
-                self.logger.warning("%s: cannot close the database: %s", entry.db.path, e)
+                logger.warning("%s(%s): cannot close the replica: %s", entry.db.path, replica.name, e)
+        try:
+            await entry.db.call(entry.db.close)
+        except LitestreamError as e:
+            logger.warning("%s: cannot close the database: %s", entry.db.path, e)
 
 
-def _pointless(error: LitestreamError) -> bool:
+def is_pointless(error: LitestreamError) -> bool:
     """Whether the same attempt would fail the same way a moment later."""
     if isinstance(error, StorageError):
         return error.permanent
