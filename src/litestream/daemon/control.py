@@ -243,6 +243,15 @@ class Controller:
         ]
         return {"databases": found}
 
+    @property
+    def started(self) -> float:
+        """When this process began, in Unix seconds."""
+        return self._started
+
+    def stopped_statuses(self) -> list[DatabaseStatus]:
+        """The databases whose replication was stopped by request, as they were left."""
+        return [stopped.status for stopped in self._stopped.values()]
+
     # -- for those who change what is replicated
 
     def alone(self, path: str) -> asyncio.Lock:

@@ -120,6 +120,10 @@ class DatabaseTask:
         """The replica of that name, if there is one."""
         return next((replica for replica in self.replicas if replica.name == name), None)
 
+    def all_durable(self) -> bool:
+        """Whether every replica has all that was ever copied, also when the files are closed."""
+        return all(replica.durable == self.db.copied for replica in self.replicas)
+
     async def tried(self) -> None:
         """Return once the database was attached, or could not be at the first try."""
         await self._tried.wait()

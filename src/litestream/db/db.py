@@ -146,6 +146,11 @@ class DB:
         attached = self._attached
         return attached.capture.cursor.pos if attached is not None else Pos()
 
+    @property
+    def copied(self) -> Pos:
+        """How far the WAL was copied last, also after the files were closed or went away. No I/O."""
+        return self._notified
+
     def page_size(self) -> int:
         """Bytes per page; 0 before the first attach."""
         attached = self._attached
@@ -271,6 +276,14 @@ class DB:
         """The file system said that something changed: what is copied next is not older than this."""
         if not self._change_ns:
             self._change_ns = self.clock()
+
+    def claim(self) -> None:
+        """Be the one that replicates this database on this host, before anything is opened. Cheap; may be repeated.
+
+        Raises `DatabaseHeldError` while another process is, `LocalStateError` if that cannot be told.
+        """
+        with self._maintenance, self._lock, local_errors(self.meta_path):
+            self._take_guard()
 
     def sync_now(self) -> bool:
         """Attach if need be and copy every committed frame. True if the position moved.
@@ -458,9 +471,7 @@ class DB:
             source = old.source if old is not None else Source(self._real_path, self.busy_timeout)
             try:
                 with local_errors(self.meta_path):
-                    if self._guard is None:
-                        self._guard = Guard.take(self.meta_path, local_access(self._real_path))
-                        fsutil.remove_stale_temps(self.meta_path)
+                    self._take_guard()
                     new = attach(self, source, old, reason)
             except BaseException:
                 if old is None:
@@ -470,6 +481,11 @@ class DB:
                 source.end_reader(old.reader)
             self._attached, self._lost = new, ""
         self._notify()
+
+    def _take_guard(self) -> None:
+        if self._guard is None:
+            self._guard = Guard.take(self.meta_path, local_access(self._real_path))
+            fsutil.remove_stale_temps(self.meta_path)
 
     def _detach(self) -> None:
         attached, self._attached = self._attached, None
