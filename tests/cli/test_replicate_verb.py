@@ -44,7 +44,7 @@ def count(path: Path) -> int:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_start_and_stop_say_the_official_lines(
     number: int, config: Path, daemons: Callable[..., Daemon], tmp_path: Path
 ) -> None:

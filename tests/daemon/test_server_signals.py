@@ -95,3 +95,31 @@ def test_a_closed_event_loop_is_left_alone() -> None:
     signals.on_stop_in(loop, lambda: None)
     signals._handle(signal.SIGTERM, None)
     assert signals.received == signal.SIGTERM
+
+
+def test_a_hangup_waits_until_it_is_known_what_it_means() -> None:
+    """One that comes while the program is loaded is a reload where there is a file, and the end elsewhere."""
+    loop = asyncio.new_event_loop()
+    early, called = StopSignals(hold_hangups=True), list[str]()
+    early._handle(signal.SIGHUP, None)
+    assert early.received == 0
+    early.reload_in(loop, lambda: called.append("reload"))
+    early._handle(signal.SIGHUP, None)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert called == ["reload", "reload"]
+    assert early.received == 0
+    other = StopSignals(lambda: called.append("stop"), hold_hangups=True)
+    other._handle(signal.SIGHUP, None)
+    other.stop_on_hangup()
+    assert (called[2:], other.received) == (["stop"], signal.SIGHUP)
+
+
+def test_a_hangup_after_the_end_began_is_nothing() -> None:
+    """Whoever reloads a replicator that is shutting down does not cut its last sync short."""
+    body = (
+        "StopSignals(hold_hangups=True).install()\n"
+        "with StopSignals(hold_hangups=True) as s:\n    send(); time.sleep(0.01); print(s.received)\n"
+    )
+    done = script(body, signal.SIGTERM, signal.SIGHUP, signal.SIGHUP)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{int(signal.SIGTERM)}\n", "")
