@@ -8,6 +8,7 @@
     ├── DatabaseError                 the user's database
     │   ├── DatabaseAbsentError       no file, or one of 0 bytes, yet: wait for it
     │   ├── DatabaseBusyError         somebody holds a lock we need: try again
+    │   │   └── DatabaseHeldError     another litestream on this host replicates it; `pid` is its process
     │   ├── NotADatabaseError         encrypted, or no SQLite file at all
     │   ├── JournalModeError          not in WAL mode and we may not or can not switch it
     │   ├── ReadOnlyDatabaseError     the file or its directory cannot be written, WAL needs that
@@ -17,6 +18,7 @@
     │   ├── NoGenerationError         "no generation available"
     │   ├── NoSnapshotsError          "no snapshots available"
     │   ├── GenerationChangedError    the generation changed while a snapshot was written
+    │   ├── LeaseLostError            another host writes to the replica by now
     │   ├── PositionError             segments do not line up with the replica's position
     │   ├── ChecksumMismatchError     "invalid replica, checksum mismatch": the restored copy is not the database
     │   └── UpstreamError             the server that is followed cannot be reached, or refuses
@@ -71,6 +73,18 @@ class DatabaseBusyError(DatabaseError):
     """A lock could not be had in time."""
 
 
+class DatabaseHeldError(DatabaseBusyError):
+    """Another litestream replicates the database already.
+
+    Attributes:
+        pid: its process; 0 where that is not known.
+    """
+
+    def __init__(self, message: str, pid: int = 0) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
 class NotADatabaseError(DatabaseError):
     """The file is no (plain) SQLite database."""
 
@@ -111,6 +125,10 @@ class NoSnapshotsError(ReplicaError):
 
 class GenerationChangedError(ReplicaError):
     """The database began a new generation while the replica was working on the old one."""
+
+
+class LeaseLostError(ReplicaError):
+    """Another host took the replica over: nothing is stored or deleted there from here any more."""
 
 
 class PositionError(ReplicaError):

@@ -17,7 +17,13 @@ from collections.abc import Callable, Sequence
 from litestream.daemon.watcher import Watcher
 from litestream.db.db import DB
 from litestream.descriptors import SHORTAGE, check_room
-from litestream.errors import DatabaseAbsentError, DatabaseBusyError, LitestreamError, NoGenerationError
+from litestream.errors import (
+    DatabaseAbsentError,
+    DatabaseBusyError,
+    DatabaseHeldError,
+    LitestreamError,
+    NoGenerationError,
+)
 from litestream.replica import Replica
 from litestream.replica.log import Repeats
 
@@ -32,6 +38,9 @@ _LOOK_AGAIN = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 
 _BUSY_FOR_LONG = 5.0
 """Seconds for which overlaps may be put off before it is said: a lock of another program is mostly gone by then."""
+
+_TAKEOVER_LOOK = 0.1
+"""Seconds between looks whether the process that has the database has ended."""
 
 _TRIM_AFTER = 10.0
 
@@ -51,8 +60,10 @@ class DatabaseTask:
         logger: logging.Logger | logging.LoggerAdapter[logging.Logger] | None = None,
         sweep_interval: float = SWEEP_INTERVAL,
         starts: asyncio.Semaphore | None = None,
+        takeover: bool = False,
     ) -> None:
-        """`starts` bounds how many databases attach at the same time."""
+        """`starts` bounds how many databases attach at the same time. `takeover`: while another litestream replicates
+        the database, its end is waited for as part of the first try."""
         self.db = db
         self.replicas = list(replicas)
         self.error: Exception | None = None
@@ -61,6 +72,7 @@ class DatabaseTask:
         self._logger = logger or logging.getLogger("litestream.db")
         self._sweep_interval = sweep_interval
         self._starts = starts or asyncio.Semaphore()
+        self._takeover = takeover
         self._changed = asyncio.Event()
         self._starting = asyncio.Lock()
         self._started = False  # whether replicas that are added are to be started
@@ -124,6 +136,10 @@ class DatabaseTask:
         """Whether every replica has all that was ever copied, also when the files are closed."""
         return all(replica.durable == self.db.copied for replica in self.replicas)
 
+    def held(self) -> DatabaseHeldError | None:
+        """The error that names the other process that replicates the database; None if there is none."""
+        return self.error if isinstance(self.error, DatabaseHeldError) else None
+
     async def tried(self) -> None:
         """Return once the database was attached, or could not be at the first try."""
         await self._tried.wait()
@@ -156,13 +172,21 @@ class DatabaseTask:
                 async with self._starts:
                     check_room()
                     await self.db.call(self.db.sync_now)
+            except DatabaseHeldError as error:
+                self._report(error)
+                if self._takeover:
+                    await self._until_let_go(error)
+                    continue
             except LitestreamError as error:
                 self._report(error)
+            except BaseException:
+                self._tried.set()
+                raise
             else:
                 self._recovered()
-                return
-            finally:
                 self._tried.set()
+                return
+            self._tried.set()
             self._changed.clear()
             if delay < self._sweep_interval:
                 await self._wait(delay)
@@ -170,6 +194,21 @@ class DatabaseTask:
                 delay *= 2
             else:
                 await self._rest()
+
+    async def _until_let_go(self, error: DatabaseHeldError) -> None:
+        """Wait until the process that replicates the database has let go. A lock tells nobody that it is free."""
+        fields = {"db": self.db.path, "process": error.pid}
+        self._logger.info("waiting for the end of the other litestream", extra={"fields": fields})
+        while True:
+            await asyncio.sleep(_TAKEOVER_LOOK)
+            try:
+                self.db.claim()
+            except DatabaseHeldError:
+                continue
+            except LitestreamError:
+                pass  # the next attempt meets it too, and says so
+            self._logger.info("taking over", extra={"fields": fields})
+            return
 
     async def _follow(self) -> None:
         """One round: wait for a change or the sweep, copy, overlap."""
@@ -286,6 +325,8 @@ class DatabaseTask:
         level, message = logging.ERROR, "sync error"
         if isinstance(error, DatabaseAbsentError):
             level, message = logging.INFO, "waiting for database"
+        elif isinstance(error, DatabaseHeldError):
+            level = logging.INFO if self._takeover else logging.ERROR
         elif isinstance(error, DatabaseBusyError):
             level, message = logging.WARNING, "waiting for database"
         self._logger.log(level, message, extra={"fields": fields})

@@ -18,6 +18,8 @@ from litestream.errors import (
     DatabaseAbsentError,
     DatabaseBusyError,
     DatabaseError,
+    DatabaseHeldError,
+    LeaseLostError,
     LitestreamError,
     NoGenerationError,
     StorageError,
@@ -67,6 +69,11 @@ def _yes() -> bool:
     return True
 
 
+def _by_nobody() -> DatabaseHeldError | None:
+    """For entries of which nobody knows better."""
+    return None
+
+
 def _nothing() -> None:
     """For entries of which nobody keeps anything."""
 
@@ -90,6 +97,8 @@ class Entry:
     """Whether every replica has all that was ever copied from the database, also when that is closed."""
     forget: Callable[[], None] = _nothing
     """Called once the entry is no longer watched: what others keep of it goes."""
+    held: Callable[[], DatabaseHeldError | None] = _by_nobody
+    """The error that names another process of this host which replicates the database; None if there is none."""
 
 
 class Last(Enum):
@@ -207,24 +216,26 @@ class Server:
         """Start everything, wait for `stop` or the end of the child, do the last sync, close everything.
 
         `received` is asked for the signal that the child is sent, `on_stopping` is called when the end begins. Raises
-        `ConfigError` if the child cannot be run.
+        `ConfigError` if the child cannot be run, `DatabaseHeldError` if other processes replicate all of them.
         """
         self._tasks = {}
         for entry in self.entries:
             self._begin(entry)
         self.logger.info("litestream initialization complete")
         on_ready()
-        child, failure = 0, None
+        child = 0
+        failure: LitestreamError | None = None
         try:
             child = await self._until_the_end(stop, received, on_stopping)
-        except ConfigError as error:
+        except (ConfigError, DatabaseHeldError) as error:
             failure = error
         finally:
             tasks, self._tasks = list(self._tasks.values()), None
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        outcome = await self._last_sync(self.entries)
+        held = isinstance(failure, DatabaseHeldError)  # nothing of ours was ever opened
+        outcome = Outcome() if held else await self._last_sync(self.entries)
         for left in await asyncio.gather(*self._leaving):  # no longer than a last sync takes, and they began earlier
             outcome.missing.update(left.missing)
             outcome.stuck = outcome.stuck or left.stuck
@@ -251,7 +262,7 @@ class Server:
     async def _until_the_end(
         self, stop: asyncio.Event, received: Callable[[], int], on_stopping: Callable[[], None]
     ) -> int:
-        """Wait for the signal or the child, whichever ends first; the child's exit status."""
+        """Wait for the signal or the child, whichever ends first; the child's exit status. `DatabaseHeldError`."""
         running = asyncio.create_task(self._run_child())
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -268,11 +279,18 @@ class Server:
             stopped.cancel()
 
     async def _run_child(self) -> int:
-        """Run the child, once every database was looked for; for ever if there is none."""
+        """Run the child, once every database was looked for; for ever if there is none.
+
+        Raises `DatabaseHeldError` if there is no database that another process does not replicate. Where it is some
+        of many, the others are replicated and those are tried again.
+        """
+        await self.tried()
+        held = [entry.held() for entry in self.entries]
+        if held and held[0] is not None and all(held):
+            raise DatabaseHeldError(f"{self.entries[0].db.path}: {held[0]}", held[0].pid)
         if self.child is None:
             await asyncio.Event().wait()
             return 0
-        await self.tried()
         await self.child.start()
         return await self.child.wait()
 
@@ -379,4 +397,6 @@ def is_pointless(error: LitestreamError) -> bool:
     """Whether the same attempt would fail the same way a moment later."""
     if isinstance(error, StorageError):
         return error.permanent
+    if isinstance(error, DatabaseHeldError | LeaseLostError):
+        return True
     return isinstance(error, DatabaseError) and not isinstance(error, DatabaseBusyError)

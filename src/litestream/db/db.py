@@ -19,7 +19,6 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
-from litestream import fsutil
 from litestream.core.checkpoint import Action, choose_checkpoint
 from litestream.core.position import Pos, WALSegmentInfo
 from litestream.core.stamp import Stamp
@@ -282,8 +281,9 @@ class DB:
 
         Raises `DatabaseHeldError` while another process is, `LocalStateError` if that cannot be told.
         """
-        with self._maintenance, self._lock, local_errors(self.meta_path):
-            self._take_guard()
+        with self._lock, local_errors(self.meta_path):
+            if self._guard is None:
+                self._guard = Guard.take(self.meta_path, local_access(self._real_path))
 
     def sync_now(self) -> bool:
         """Attach if need be and copy every committed frame. True if the position moved.
@@ -471,7 +471,7 @@ class DB:
             source = old.source if old is not None else Source(self._real_path, self.busy_timeout)
             try:
                 with local_errors(self.meta_path):
-                    self._take_guard()
+                    self.claim()
                     new = attach(self, source, old, reason)
             except BaseException:
                 if old is None:
@@ -481,11 +481,6 @@ class DB:
                 source.end_reader(old.reader)
             self._attached, self._lost = new, ""
         self._notify()
-
-    def _take_guard(self) -> None:
-        if self._guard is None:
-            self._guard = Guard.take(self.meta_path, local_access(self._real_path))
-            fsutil.remove_stale_temps(self.meta_path)
 
     def _detach(self) -> None:
         attached, self._attached = self._attached, None

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 
 from litestream import fsutil
-from litestream.errors import DatabaseBusyError
+from litestream.errors import DatabaseHeldError
 
 _NAME = "lock"
+_SIZE = 21
+_LOOKS = 20
+_PAUSE = 0.005
+"""Seconds between looks at a file whose owner has the lock and has not said so yet."""
 
 
 class Guard:
@@ -22,19 +27,22 @@ class Guard:
 
     @classmethod
     def take(cls, meta: str, access: fsutil.Access) -> Guard:
-        """Take the lock. Raises `DatabaseBusyError`, naming the process that has it."""
+        """Take the lock, and clean up after who had it. Raises `DatabaseHeldError`, naming the process that has it."""
         fsutil.make_dirs(meta, mode=access.dir_mode, owner=access.owner)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(os.path.join(meta, _NAME), flags, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+            os.pwrite(descriptor, b"%*d\n" % (_SIZE - 1, os.getpid()), 0)
+            os.ftruncate(descriptor, _SIZE)
+            fsutil.remove_stale_temps(meta)
         except BlockingIOError as error:
-            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            pid = _holder(descriptor)
             os.close(descriptor)
-            raise DatabaseBusyError(
-                f"another litestream replicates this database already (process {holder}): stop that one first"
+            raise DatabaseHeldError(
+                f"another litestream replicates this database already (process {pid or 'unknown'}): "
+                "stop that one first, or wait for its end with replicate -takeover",
+                pid,
             ) from error
         except BaseException:
             os.close(descriptor)
@@ -46,3 +54,24 @@ class Guard:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _holder(descriptor: int) -> int:
+    """The process that the file names; 0 if that is none. One that was killed may still stand there for a moment."""
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_PAUSE)
+        text = os.pread(descriptor, _SIZE, 0).strip()
+        if text.isdigit() and int(text) > 0 and _is_there(int(text)):
+            return int(text)
+    return 0
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True

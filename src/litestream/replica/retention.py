@@ -26,8 +26,12 @@ async def enforce_retention(
     now: float,
     retention: float,
     current: str,
+    hold: Callable[[], Awaitable[None]],
 ) -> set[tuple[str, int]]:
-    """Delete what the plan says of what `look` sees. Returns generation and index of each snapshot that is left."""
+    """Delete what the plan says of what `look` sees. Returns generation and index of each snapshot that is left.
+
+    `hold` returns, or raises, before each deletion: whether this process may delete.
+    """
     with prefixed("snapshots: "):
         overview = await look()
     todo = plan(*_everything(overview), now, retention, current=current)
@@ -42,17 +46,20 @@ async def enforce_retention(
     left = {(s.generation, s.index) for s in _everything(overview)[0]}
 
     for generation in todo.delete_generations:
+        await hold()
         with prefixed("delete generation: "):
             await client.delete_generation(generation)
         left = {entry for entry in left if entry[0] != generation}
         logger.info("generation deleted %s", generation, extra={"fields": {"generation": generation}})
     for info in todo.delete_snapshots:
+        await hold()
         with prefixed("delete snapshots before index: "):
             await client.delete_snapshot(info.generation, info.index)
         left.discard((info.generation, info.index))
         fields = {"generation": info.generation, "index": info.index}
         logger.info("snapshot deleted %s/%08x", info.generation, info.index, extra={"fields": fields})
     for batch in _batched(todo.delete_segments):
+        await hold()
         with prefixed("delete wal segments before index: "):
             await client.delete_wal_segments([segment.pos for segment in batch])
         for segment in batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from litestream.client import ReplicaClient
@@ -40,6 +40,10 @@ class Sent:
     """Seconds from the oldest commit in the last object until that was stored."""
 
 
+async def at_once() -> None:
+    """For those who need nobody's leave."""
+
+
 class Uploader:
     """One replica's position in one generation, and the WAL upload that moves it. The caller serialises.
 
@@ -59,7 +63,9 @@ class Uploader:
         logger: ReplicaLogger,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
+        hold: Callable[[], Awaitable[None]] = at_once,
     ) -> None:
+        """`hold` returns, or raises, before each object: whether this process may store one."""
         self.pos = Pos()
         self.newest = Pos()
         self.uploaded_at = float("-inf")
@@ -70,6 +76,7 @@ class Uploader:
         self._name = name
         self._logger = logger
         self._clock = clock
+        self._hold = hold
         self._tail: Stamp | None = None
         self._note = f"{name} {client.store.url}"  # another store under the same name has had nothing yet
         self._last: Attempt | None = None
@@ -202,6 +209,7 @@ class Uploader:
             expected = end_of(stamp)
         check_first(at, tail, stamps[0])
         body = objects[0] if len(objects) == 1 else await self._joined(objects)
+        await self._hold()
         self._remember(at, start, expected, body)
         self.uploaded_at = started
         stored = await self._client.write_wal_segment(start, body)
