@@ -18,7 +18,9 @@ from litestream.errors import ConfigError, LitestreamError
 from litestream.version import VERSION
 
 if TYPE_CHECKING:
-    from litestream.config import Config
+    from litestream.config import Config, DatabaseConfig
+    from litestream.daemon.notify import Notifier
+    from litestream.daemon.once import Wishes
     from litestream.daemon.reload import Source
     from litestream.daemon.server import Outcome
 
@@ -38,12 +40,21 @@ FLAGS = FlagSet(
             "HOST:PORT",
             may_be_empty=True,
         ),
+        Flag("once", "Bring everything that is committed now into the replicas, and exit."),
+        Flag("force-snapshot", "With -once: take a snapshot of every database."),
+        Flag("enforce-retention", "With -once: then delete what is older than the retention."),
+        Flag(
+            "restore-if-db-not-exists",
+            "First restore databases that are missing; where there is no backup, go on without.",
+        ),
         Flag("json", "Write the log as JSON, one object a line; beats logging.type of the configuration."),
     ),
     max_args=None,
     examples="""
 litestream replicate                                      (what the configuration file says)
 litestream replicate /var/lib/app.db file:///backup/app
+litestream replicate -restore-if-db-not-exists -exec "myapp -port 80"
+litestream replicate -once -force-snapshot
 """,
 )
 
@@ -52,8 +63,9 @@ def run(parsed: Parsed) -> int:
     parent = ParentLink.from_environ(os.environ)
     with StopSignals(hold_hangups=True) as signals:
         try:
+            wishes = _wishes(parsed)
             config = _config(parsed)
-            if config.source is None:
+            if config.source is None or wishes is not None:
                 signals.stop_on_hangup()  # nothing to read again: the terminal has gone
             logger = _set_up_log(parsed, config)
             logger.info("litestream %s", VERSION)
@@ -61,12 +73,51 @@ def run(parsed: Parsed) -> int:
                 logger.warning("%s", warning)
             addr = parsed.text("addr") if parsed.given("addr") else config.addr or ""
             command = parsed.text("exec") if parsed.given("exec") else config.exec or ""
-            source = _source(parsed, config)
-            outcome = asyncio.run(_serve(config, addr, command, signals, parent, logger, source))
+            missing = _missing(parsed, config, logger)
+            if wishes is not None:
+                if command:
+                    raise ConfigError(f"{_ONCE_EXEC}: exec is set in {config.source}")
+                outcome = asyncio.run(_once(config, missing, wishes, signals, logger))
+            else:
+                source = _source(parsed, config)
+                outcome = asyncio.run(_serve(config, addr, command, missing, signals, parent, logger, source))
         except LitestreamError as e:
             parent.failed(str(e))
             raise
     return _ended(outcome, logger)
+
+
+_ONCE_EXEC = "cannot specify -once flag with -exec"
+
+
+def _wishes(parsed: Parsed) -> Wishes | None:
+    """What -once and the flags that need it ask for; None without it. Raises `ConfigError` for what does not fit."""
+    snapshot, retention = parsed.switch("force-snapshot"), parsed.switch("enforce-retention")
+    if not parsed.switch("once"):
+        for name, given in (("force-snapshot", snapshot), ("enforce-retention", retention)):
+            if given:
+                raise ConfigError(f"cannot specify -{name} flag without -once")
+        return None
+    if parsed.given("exec"):
+        raise ConfigError(_ONCE_EXEC)
+    if parsed.text("addr"):
+        raise ConfigError("cannot specify -once flag with -addr")
+    from litestream.daemon.once import Wishes
+
+    return Wishes(snapshot, retention)
+
+
+def _missing(parsed: Parsed, config: Config, logger: logging.Logger) -> list[DatabaseConfig]:
+    """The databases that are to be restored first."""
+    from litestream.daemon.missing import is_missing
+
+    every = parsed.switch("restore-if-db-not-exists")
+    if every and config.directories:
+        logger.warning(
+            "-restore-if-db-not-exists is for databases with a path: which are missing in a directory is not known"
+        )
+    wanted = [database for database in config.databases if every or database.restore_if_db_not_exists]
+    return [database for database in wanted if is_missing(database)]
 
 
 def _set_up_log(parsed: Parsed, config: Config) -> logging.Logger:
@@ -121,6 +172,7 @@ async def _serve(
     config: Config,
     addr: str,
     command: str,
+    missing: list[DatabaseConfig],
     signals: StopSignals,
     parent: ParentLink,
     logger: logging.Logger,
@@ -128,6 +180,7 @@ async def _serve(
 ) -> Outcome:
     from litestream.daemon.build import build
     from litestream.daemon.notify import Notifier
+    from litestream.daemon.server import Outcome
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     notifier = Notifier.from_environ(os.environ, logger)
@@ -140,6 +193,8 @@ async def _serve(
         stop.set()
 
     parent.watch(loop, orphaned)
+    if missing and not await _restored(missing, stop, notifier, logger):
+        return Outcome()
     async with build(config, logger, addr=addr, command=command, notifier=notifier, source=source) as server:
 
         def ready() -> None:
@@ -147,7 +202,42 @@ async def _serve(
                 signals.reload_in(loop, server.on_hangup)
             parent.ready()
 
+        if server.child is not None:
+            signals.before_end(server.child.kill)
         return await server.run(stop, ready, lambda: signals.received or signal.SIGTERM, on_stopping=notifier.stopping)
+
+
+async def _once(
+    config: Config, missing: list[DatabaseConfig], wishes: Wishes, signals: StopSignals, logger: logging.Logger
+) -> Outcome:
+    from litestream.daemon.build import entries_of
+    from litestream.daemon.notify import Notifier
+    from litestream.daemon.once import Once
+    from litestream.daemon.server import Outcome
+
+    stop = asyncio.Event()
+    signals.on_stop_in(asyncio.get_running_loop(), stop.set)
+    if missing and not await _restored(missing, stop, Notifier(), logger):
+        return Outcome({database.path: "not begun" for database in config.databases})
+    async with entries_of(config) as entries:
+        return await Once(entries, wishes, patience=config.shutdown_sync_timeout, logger=logger).run(stop)
+
+
+async def _restored(
+    databases: list[DatabaseConfig], stop: asyncio.Event, notifier: Notifier, logger: logging.Logger
+) -> bool:
+    """Restore them; False if we were told to stop first. The service manager gives it the time."""
+    from litestream.daemon.missing import restored
+
+    extending = asyncio.create_task(notifier.starting())
+    try:
+        if await restored(databases, stop, logger):
+            return True
+        logger.info("signal received, litestream shutting down")
+        return False
+    finally:
+        extending.cancel()
+        await asyncio.gather(extending, return_exceptions=True)
 
 
 def _ended(outcome: Outcome, logger: logging.Logger) -> int:

@@ -100,6 +100,21 @@ async def build(
         lane.shutdown(wait=False, cancel_futures=True)
 
 
+@asynccontextmanager
+async def entries_of(config: Config) -> AsyncIterator[list[Entry]]:
+    """The databases there are now, those of directories too, with their replicas; nothing runs on them by itself.
+
+    Raises `ConfigError` as `build` does, and for a directory that cannot be read.
+    """
+    _check_age(config)
+    lane = ThreadPoolExecutor(LANE_THREADS, thread_name_prefix="litestream-db")
+    try:
+        watcher, measures, turn = Watcher(), Measures(DEFAULT), asyncio.Semaphore(1)
+        yield [_entry(database, watcher, lane, measures, turn, turn) for database in config.all_databases()]
+    finally:
+        lane.shutdown(wait=False, cancel_futures=True)
+
+
 def _child(command: str, config: Config, logger: logging.Logger) -> Child | None:
     if not command:
         return None

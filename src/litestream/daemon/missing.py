@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from litestream.config import DatabaseConfig
 from litestream.config.paths import shown
 from litestream.core.durations import format_duration
-from litestream.errors import NoBackupError
+from litestream.errors import NoBackupError, OutputExistsError
 from litestream.replica.log import prefixed
 
 if TYPE_CHECKING:
@@ -39,6 +39,21 @@ async def restore_missing(databases: Iterable[DatabaseConfig], logger: logging.L
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def restored(databases: Iterable[DatabaseConfig], stop: asyncio.Event, logger: logging.Logger) -> bool:
+    """The same, unless `stop` is set first: then what has begun is given up, and the answer is False."""
+    work = asyncio.create_task(restore_missing(databases, logger))
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            await work
+        return work.done()
+    finally:
+        for task in (work, stopped):
+            task.cancel()
+        await asyncio.gather(work, stopped, return_exceptions=True)
+
+
 def is_missing(database: DatabaseConfig) -> bool:
     """Whether there is no such file; a link that leads nowhere is none."""
     return not os.path.lexists(os.path.realpath(database.path))
@@ -46,14 +61,20 @@ def is_missing(database: DatabaseConfig) -> bool:
 
 async def _restore(database: DatabaseConfig, turn: asyncio.Semaphore, logger: logging.Logger) -> None:
     fields: dict[str, object] = {"db": database.path}
+    name = shown(database.path)
     async with turn:
         logger.info("attempting restore before replication", extra={"fields": fields})
         try:
-            with prefixed(f"cannot restore {shown(database.path)}: "):
+            with prefixed(f"cannot restore {name}: "):
                 result = await _from_replicas(database)
         except NoBackupError:
             logger.info("no backup found, starting fresh", extra={"fields": fields})
             return
+        except OutputExistsError as error:
+            raise OutputExistsError(
+                f"cannot restore {name}: it is missing, but a -wal, -shm or -journal of it is there: move that away, or "
+                f"run litestream restore -force {name}"
+            ) from error
     for warning in result.warnings:
         logger.warning("%s", warning)
     fields |= {"replica": result.replica, "position": str(result.pos), "size": result.size}

@@ -38,6 +38,7 @@ class StopSignals:
         self._holds = hold_hangups
         self._held = False
         self._on_reload: Callable[[], object] | None = None
+        self._before_end: Callable[[], object] | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def install(self) -> None:
@@ -76,6 +77,10 @@ class StopSignals:
 
         self.on_stop(call)
 
+    def before_end(self, callback: Callable[[], object]) -> None:
+        """Have a second signal call `callback` before it ends the process."""
+        self._before_end = callback
+
     def stop_on_hangup(self) -> None:
         """From now on SIGHUP is as good as the others, and so is one that was held."""
         self._holds = False
@@ -100,7 +105,11 @@ class StopSignals:
                 self._on_reload()
             return
         if self.received:
-            os._exit(1)
+            try:
+                if self._before_end is not None:
+                    self._before_end()
+            finally:
+                os._exit(1)
         self.received = number
         if self._on_stop is not None:
             self._on_stop()
