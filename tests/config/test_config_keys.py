@@ -60,7 +60,7 @@ PLACES = {
     LEVELS: ("levels", ""),
     DATABASE: ("dbs[0]", ""),
     REPLICA: ("dbs[0].replica", ""),
-    UPSTREAM: ("dbs[0].upstream", "dbs[0].upstream"),
+    UPSTREAM: ("dbs[0].upstream", ""),
 }
 SAMPLES = {
     Kind.DURATION: "1m",
@@ -91,7 +91,12 @@ def text_with(section: str, key: Key) -> str:
     top = {TOP: pair, LEVELS: f"levels: [{{{pair}}}]"}.get(section, "")
     if section in {LOGGING, SOCKET, SNAPSHOT, RETENTION, VALIDATION}:
         top = f"{section}: {{{pair}}}"
-    database = {DATABASE: f", {pair}", UPSTREAM: f", upstream: {{{pair}}}"}.get(section, "")
+    if section == UPSTREAM or (section == DATABASE and key.name == "upstream"):
+        pair = {"upstream": "", "url": "", "path": ", path: /b"}.get(key.name, f", {pair}")
+        return f"dbs: [{{path: /a, upstream: {{url: 'http://h:1'{pair}}}}}]"
+    if key.name in {"tls-cert", "tls-key"}:
+        top = "tls-cert: /c\ntls-key: /k"
+    database = {DATABASE: f", {pair}"}.get(section, "")
     replica = {REPLICA: f", {pair}"}.get(section, "")
     if section == REPLICA and key.name in {"path", "url"}:
         return f"dbs: [{{path: /a, replica: {{{pair.replace('hush', '/b')}}}}}]"
@@ -124,7 +129,7 @@ def test_the_table_is_complete() -> None:
             assert not key.versions or section == TOP, f"{section} {key.name}"
     assert ours == {
         "snapshot-interval", "retention-check-interval", "session-token", "sse", "conditional", "credential-path",
-        "max-requests", "per-second", "per-month",
+        "max-requests", "per-second", "per-month", "stream", "stream-token", "tls-cert", "tls-key", "token", "ca",
     }  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def test_every_value_arrives() -> None:
     assert config.databases[0].model_dump(exclude={"replicas"}) == {
         "path": "/x/app.db", "meta_path": "/m", "monitor_interval": 0.02, "checkpoint_interval": 120,
         "min_checkpoint_page_count": 5, "max_checkpoint_page_count": 50, "busy_timeout": 3,
-        "restore_if_db_not_exists": True,
+        "restore_if_db_not_exists": True, "upstream": None,
     }  # fmt: skip
     assert config.databases[0].replicas[0].model_dump(exclude_none=True) == {
         "type": "file", "name": "n", "path": "/x/backup", "sync_interval": 0.05, "snapshot_interval": 3600,

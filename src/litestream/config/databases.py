@@ -11,6 +11,7 @@ from litestream.config.paths import absolute_path, database_path
 from litestream.config.patterns import compile_pattern, is_state, may_be_database
 from litestream.config.replica import ReplicaConfig
 from litestream.config.store_settings import Model, SettingError
+from litestream.config.upstream import UpstreamConfig
 from litestream.config.values import Count, Flag, Seconds, SomeCount, SomeSeconds, path_by
 
 
@@ -34,6 +35,8 @@ class DatabaseConfig(DatabaseSettings):
 
     path: Annotated[str, path_by(database_path)]
     """Absolute; symbolic links are kept."""
+    upstream: UpstreamConfig | None = None
+    """What it follows, instead of being replicated."""
     restore_if_db_not_exists: Flag = False
     """Whether it is restored at the start if it is missing."""
 

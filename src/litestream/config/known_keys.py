@@ -15,7 +15,6 @@ from litestream.config.store_keys import AGE, INSIDE, MAX_REQUESTS, STORE_KEYS
 _NEXT = "not in this version yet"
 
 _NO_LTX = "has no effect: replicas are written in the format of 0.3, which has no LTX files and no compaction levels"
-_NO_UPSTREAM = f"following another server is {_NEXT}"
 
 _SHARED = (
     works(
@@ -76,6 +75,14 @@ SECTIONS: dict[str, dict[str, Key]] = {
         works("snapshot-interval", Kind.DURATION, "", "the default of all replicas"),
         works("retention-check-interval", Kind.DURATION, "", "the default of all replicas"),
         works("exec", Kind.TEXT, ALL, "application to run beside the replication; `-exec` beats it"),
+        works(
+            "stream-token", Kind.TEXT, "", "bearer token with which others may follow every database (`GET /stream`)"
+        ),
+        works("stream", Kind.FLAG, "", "whether they may without one, if `addr` is of this host alone (false)"),
+        works(
+            "tls-cert", Kind.TEXT, "", "file with the certificate, and those between it and its authority, of `addr`"
+        ),
+        works("tls-key", Kind.TEXT, "", "file with its key; both: `addr` speaks TLS alone"),
         works("socket", Kind.SECTION, "0.5", "the control socket", section=SOCKET),
         works("validation", Kind.SECTION, "0.5", "defaults of all replicas", section=VALIDATION),
         refused("mcp-addr", Kind.TEXT, "0.5", f"the MCP server is {_NEXT}"),
@@ -148,7 +155,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
             "0.5",
             "whether a database that is missing at the start is restored first (false); not with `dir`",
         ),
-        refused("upstream", Kind.SECTION, "0.4", _NO_UPSTREAM),
+        works("upstream", Kind.SECTION, "0.4", "what the database follows, instead of replicas", section=UPSTREAM),
         warned("monitor-delay-interval", Kind.DURATION, "0.4", "has no effect: a change is copied at once"),
         warned(
             "shadow-retention-count",
@@ -174,12 +181,14 @@ SECTIONS: dict[str, dict[str, Key]] = {
     AGE: table(*INSIDE[AGE]),
     MAX_REQUESTS: table(*INSIDE[MAX_REQUESTS]),
     UPSTREAM: table(
-        refused("url", Kind.TEXT, "0.4", _NO_UPSTREAM),
-        refused("path", Kind.TEXT, "0.4", _NO_UPSTREAM),
+        works("url", Kind.TEXT, "0.4", "`http://HOST:PORT` or `https://HOST:PORT` of the other replicator's `addr`"),
+        works("path", Kind.TEXT, "0.4", "path of the database on that host (the same as here)"),
+        works("token", Kind.TEXT, "", "its `stream-token`"),
+        works("ca", Kind.TEXT, "", "file with the authorities that vouch for its certificate (the system's)"),
     ),
 }
-"""Section to key name to key. The sections levels[] and dbs[].upstream are listed but not looked into: the key
-that opens them is answered as a whole."""
+"""Section to key name to key. The section levels[] is listed but not looked into: the key that opens it is answered as
+a whole."""
 
 
 def suggestion(name: str, section: str) -> str:

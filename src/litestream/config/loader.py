@@ -28,6 +28,7 @@ from litestream.config.models import (
 from litestream.config.paths import DestinationError, absolute_path, destination, is_url, shown
 from litestream.config.rules import NO_REPLICA, Loc, problems_between
 from litestream.config.store_settings import Model, SettingError
+from litestream.config.upstream import NO_REPLICAS
 from litestream.errors import ConfigError
 from litestream.storage import VISIBLE, shows_secret
 
@@ -207,6 +208,10 @@ class _Builder:
         return Config(
             addr=plain.addr,
             exec=plain.exec,
+            stream_token=plain.stream_token,
+            stream=plain.stream,
+            tls_cert=plain.tls_cert,
+            tls_key=plain.tls_key,
             logging=logging,
             socket=socket,
             heartbeat_url=plain.heartbeat_url,
@@ -282,8 +287,10 @@ class _Builder:
             entries.append(((*loc, "replica"), raw.pop("replica")))
         for number, entry in enumerate(raw.pop("replicas", None) or []):
             entries.append(((*loc, "replicas", number), entry))
-        if not entries:
+        if not entries and raw.get("upstream") is None:
             self._problem(loc, NO_REPLICA)
+        elif entries and raw.get("upstream") is not None:
+            self._problem((*loc, "upstream"), NO_REPLICAS)
         replicas = [(place, self._replica(entry, place, defaults)) for place, entry in entries]
         good = {place: replica for place, replica in replicas if replica is not None}
         raw = {**raw, "replicas": tuple(good.values())}
@@ -295,6 +302,9 @@ class _Builder:
         return _Entry(loc, database, list(good))
 
     def _directory(self, raw: dict[str, Any], loc: Loc) -> DirectoryConfig | None:
+        if "upstream" in raw:
+            self._problem((*loc, "upstream"), "cannot be used with 'dir': name each database by its path")
+            return None
         if "path" in raw:
             self._problem((*loc, "dir"), "cannot specify both 'path' and 'dir'")
             return None

@@ -14,11 +14,13 @@ from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema, model_va
 from litestream.config.databases import DatabaseConfig, DirectoryConfig
 from litestream.config.paths import absolute_path, database_path
 from litestream.config.replica import ReplicaConfig, ReplicaDefaults
-from litestream.config.rules import NO_REPLICA, display, problems_between
+from litestream.config.rules import display, problems_between, replicas_wanted
 from litestream.config.store_settings import Model
 from litestream.config.values import (
+    File,
     Flag,
     Seconds,
+    Secret,
     SomeSeconds,
     check_address,
     check_heartbeat_interval,
@@ -90,6 +92,12 @@ class Config(Model):
 
     addr: Annotated[str, BeforeValidator(check_address)] | None = None
     """HOST:PORT or :PORT for /metrics; None: off."""
+    stream_token: Secret = None
+    """What followers have to send; None: none is served but by `stream`."""
+    stream: Flag = False
+    tls_cert: File = None
+    tls_key: File = None
+    """Absolute paths, both or neither; what `addr` speaks TLS with."""
     exec: str | None = None
     """Command of the application to run beside the replication; None: none."""
     logging: LoggingConfig = LoggingConfig()
@@ -112,7 +120,9 @@ class Config(Model):
         entries: list[tuple[Loc, DatabaseConfig | DirectoryConfig]] = []
         entries += [(("dbs", number), database) for number, database in enumerate(self.databases)]
         entries += [(("dbs", len(entries) + number), entry) for number, entry in enumerate(self.directories)]
-        problems = [f"{display(loc)}: {NO_REPLICA}" for loc, entry in entries if not entry.replicas]
+        problems = [f"{display(loc)}: {text}" for loc, entry in entries if (text := replicas_wanted(entry))]
+        if (self.tls_cert is None) != (self.tls_key is None):
+            problems.append("tls-cert and tls-key need each other")
         problems += [f"{display(loc)}: {text}" for loc, _, text in problems_between(entries)]
         if problems:
             raise ValueError("; ".join(problems))

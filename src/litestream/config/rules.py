@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from litestream.config.databases import DatabaseConfig, DirectoryConfig
 from litestream.config.paths import shown
+from litestream.config.upstream import NO_REPLICAS
 
 if TYPE_CHECKING:
     from litestream.config.replica import ReplicaConfig
@@ -17,6 +18,13 @@ Loc: TypeAlias = tuple[str | int, ...]
 
 
 NO_REPLICA = "must specify replica for database"
+
+
+def replicas_wanted(entry: DatabaseConfig | DirectoryConfig) -> str:
+    """What is wrong with an entry's having replicas, or none; empty if nothing is."""
+    if isinstance(entry, DatabaseConfig) and entry.upstream is not None:
+        return NO_REPLICAS if entry.replicas else ""
+    return "" if entry.replicas else NO_REPLICA
 
 
 def problems_between(

@@ -23,6 +23,7 @@ from litestream.config.known_keys import (
     SNAPSHOT,
     SOCKET,
     TOP,
+    UPSTREAM,
     VALIDATION,
 )
 from litestream.config.models import (
@@ -38,6 +39,7 @@ from litestream.config.models import (
 )
 from litestream.config.store_keys import AGE, BY_NAME, MAX_REQUESTS, NETWORK, STORE_KEYS
 from litestream.config.store_settings import AgeConfig, MaxRequests, Model
+from litestream.config.upstream import UpstreamConfig
 
 SCHEMA_FILE = "docs/litestream.schema.json"
 DOC_FILE = "docs/config.md"
@@ -50,7 +52,7 @@ _WITH_PATH = {
     "required": ["path"],
     "properties": {"dir": _NOT, "meta-dir": _NOT, "watch": {"enum": [False, "false"]}},
 }
-_WITH_DIR = {"required": ["dir", "pattern"], "properties": {"path": _NOT}}
+_WITH_DIR = {"required": ["dir", "pattern"], "properties": {"path": _NOT, "upstream": _NOT}}
 """The two kinds of entries of `dbs:`."""
 
 _MODELS: dict[str, tuple[type[Model], ...]] = {
@@ -61,6 +63,7 @@ _MODELS: dict[str, tuple[type[Model], ...]] = {
     VALIDATION: (ValidationConfig,),
     DATABASE: (DatabaseConfig, DirectoryConfig),
     REPLICA: (ReplicaConfig,),
+    UPSTREAM: (UpstreamConfig,),
     AGE: (AgeConfig,),
     MAX_REQUESTS: (MaxRequests,),
 }

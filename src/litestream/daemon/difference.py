@@ -57,8 +57,8 @@ def waiting_for(added: Iterable[DatabaseConfig], leaving: Iterable[DatabaseConfi
 
 
 def needs_new_start(old: DatabaseConfig, new: DatabaseConfig) -> bool:
-    """Whether a change asks for a new beginning: the local state, and with it the generation, is elsewhere."""
-    return old.meta_path != new.meta_path
+    """Whether a change asks for a new beginning: the local state is elsewhere, or it follows another (or did)."""
+    return old.meta_path != new.meta_path or old.upstream is not None or new.upstream is not None
 
 
 def _key(name: str) -> str:
