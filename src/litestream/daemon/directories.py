@@ -150,12 +150,10 @@ class Directories:
         before, and those that are new begin afterwards: a file is replicated once. Raises `ConfigError`, and nothing
         has changed then, if a new directory without `watch` has no database.
         """
+        await self.check(config)
         async with self._lock:
             former = list(self._directories)
             wanted = [_same(former, Directory(entry)) for entry in config.directories]
-            new = [directory for directory in wanted if directory not in self._directories]
-            once = [directory for directory in new if not directory.config.watch]
-            self._check_found(once, await asyncio.to_thread(_see, await self._list(once, closed_to(config))))
             for directory in former:
                 self._folders.leave(directory)
             self._config, self._directories = config, wanted
@@ -172,6 +170,12 @@ class Directories:
             changed=tuple(sorted(path for path in after.keys() & before.keys() if after[path] != before[path])),
         )
 
+    async def check(self, config: Config) -> None:
+        """Raise `ConfigError` if a directory that is new in a configuration, without `watch`, has no database."""
+        known = [directory.config for directory in self._directories]
+        once = [Directory(entry) for entry in config.directories if not entry.watch and entry not in known]
+        self._check_found(once, await asyncio.to_thread(_see, await self._list(once, closed_to(config))))
+
     async def close(self) -> None:
         """Wait until what is being let go of has had its last sync."""
         await asyncio.gather(*self._leaving(), return_exceptions=True)
@@ -180,18 +184,19 @@ class Directories:
 
     async def _wait(self) -> bool:
         """Whether something was told, before it is time to look at everything."""
-        watched = [directory.config.dir for directory in self._directories if directory.config.watch]
+        watched = [directory for directory in self._directories if directory.config.watch]
         pause = RESCAN_BLIND if self._unsure or not self._watcher.complete else RESCAN
         until = time.monotonic() + pause if watched else math.inf
-        absent = await asyncio.to_thread(_absent, watched)
         while (left := until - time.monotonic()) > 0:
+            absent = [directory.config.dir for directory in watched if not self._folders.watches(directory)]
+            if absent and await asyncio.to_thread(_any_there, absent):
+                return False
             try:
                 async with asyncio.timeout(min(left, RESCAN_ABSENT) if absent else left if watched else None):
                     await self._changed.wait()
                     return True
             except TimeoutError:
-                if absent and await asyncio.to_thread(_absent, absent) != absent:
-                    return False
+                pass
         return False
 
     async def _settle(self) -> None:
@@ -409,8 +414,8 @@ class Directories:
         return Last.SYNC
 
 
-def _absent(paths: list[str]) -> list[str]:
-    return [path for path in paths if not os.path.isdir(path)]
+def _any_there(paths: list[str]) -> bool:
+    return any(map(os.path.isdir, paths))
 
 
 def _same(former: list[Directory], new: Directory) -> Directory:

@@ -76,6 +76,10 @@ class Folders:
         news, self._news = self._news, News()
         return news
 
+    def watches(self, directory: Directory) -> bool:
+        """Whether a directory was there when it was looked at."""
+        return directory in self._places.get(directory.root, {})
+
     def owners(self, folder: str, name: str) -> Iterator[tuple[Directory, str]]:
         """The directories that a name in a folder may belong to, and its place below each."""
         for directory, inside in self._places.get(folder, {}).items():
