@@ -355,3 +355,33 @@ def test_a_service_manager_is_told(place: Place) -> None:
             pass
     assert os.path.exists(name)
     assert place.daemon.stop() == 0
+
+
+def test_directories_come_and_go_with_their_databases(place: Place) -> None:
+    """An entry of its own becomes a directory's database, and the reverse; who is in both files goes on."""
+    place.start(place.entry("a"))
+    folder: dict[str, Yaml] = {"dir": str(place.folder), "pattern": "[ab].db", "watch": True}
+    folder["replicas"] = [{"path": str(place.folder / "all"), "sync-interval": "50ms"}]
+    place.config.write_text(json.dumps({**place.top, "dbs": [folder]}))
+    answer = place.reload()
+    assert (answer["added"], answer["removed"], answer["changed"]) == ([str(place.db("b"))], [], [str(place.db("a"))])
+    for name in ("a", "b"):
+        place.insert(name)
+        assert ask(place.at, "POST", "/wait", {"path": str(place.db(name)), "timeout": 20})[0] == 200
+        OURS.converge(place.db(name), place.folder / "all" / f"{name}.db", place.folder / "out.db")
+    kept = place.status("b")["generation"]
+    own = {"path": str(place.db("a")), "replicas": [{"path": str(place.replica("a")), "sync-interval": "50ms"}]}
+    place.config.write_text(json.dumps({**place.top, "dbs": [folder, own]}))
+    assert place.reload()["changed"] == [str(place.db("a"))]
+    place.insert("a")
+    place.safe("a")
+    assert place.status("b")["generation"] == kept
+    empty = {**folder, "dir": str(place.folder / "replicas"), "watch": False}
+    place.config.write_text(json.dumps({**place.top, "dbs": [empty, own]}))
+    assert "no SQLite databases found" in place.reload(400)["details"]
+    place.insert("b")
+    assert ask(place.at, "POST", "/wait", {"path": str(place.db("b")), "timeout": 20})[0] == 200
+    place.config.write_text(json.dumps({**place.top, "dbs": [own]}))
+    assert place.reload()["removed"] == [str(place.db("b"))]
+    OURS.converge(place.db("b"), place.folder / "all" / "b.db", place.folder / "out.db")
+    assert place.daemon.stop() == 0

@@ -36,7 +36,7 @@ async def accompanied(
     directories = Directories(config, server, control, workshop.make, watcher, logger)
     await directories.begin()
     if source is not None:
-        reloader = Reloader(server, control, config, source, workshop, logger)
+        reloader = Reloader(server, control, directories, config, source, workshop, logger)
         control.on_reload, server.on_hangup = reloader.reload, reloader.on_signal
     socket = None
     if config.socket.enabled:

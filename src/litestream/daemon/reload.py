@@ -11,6 +11,7 @@ from litestream.config import Config, DatabaseConfig
 from litestream.config.rules import problems_between
 from litestream.daemon.control import Controller
 from litestream.daemon.difference import Difference, difference, needs_new_start, waiting_for
+from litestream.daemon.directories import Changes, Directories
 from litestream.daemon.exchange import Change
 from litestream.daemon.notify import Notifier
 from litestream.daemon.server import Entry, Server
@@ -78,6 +79,7 @@ class Reloader:
         self,
         server: Server,
         control: Controller,
+        directories: Directories,
         config: Config,
         source: Source,
         workshop: Workshop,
@@ -85,6 +87,7 @@ class Reloader:
     ) -> None:
         self._server = server
         self._control = control
+        self._directories = directories
         self._config = config
         self._source = source
         self._workshop = workshop
@@ -151,6 +154,7 @@ class Reloader:
         """What is to be done. Raises `ConfigError`, and has changed nothing then."""
         self._check_others(new)
         self._workshop.check(new)
+        await self._directories.check(new)
         found = difference(self._config, new)
         plan = _Plan(new, found)
         stopped = self._control.stopped
@@ -167,15 +171,19 @@ class Reloader:
         added: list[DatabaseConfig] = []
         leaving = [*plan.difference.removed]
         known = {database.path for database in plan.difference.added}
+        held = {database.path for database in self._directories.databases}
         for number, database in enumerate([*plan.difference.added, *plan.difference.changed]):
             if number % 50 == 49:
                 await asyncio.sleep(0)  # uploads of others go on
             entry = self._server.entry(database.path)
-            if database.path in self._control.stopped:
+            if database.path in held:
+                await self._try(entry, database)
+                plan.again.append(database)  # the directory lets go of it first
+            elif database.path in self._control.stopped:
                 plan.stopped[database.path] = database
             elif entry is not None and entry.config is not None:
                 if needs_new_start(entry.config, database):
-                    await self._workshop.change(entry, database).drop()  # so that what cannot be made is known now
+                    await self._try(entry, database)
                     plan.removed.append(database.path)
                     plan.again.append(database)
                 elif entry.config != database:
@@ -185,7 +193,16 @@ class Reloader:
                 added.append(database)
         late = waiting_for(added, leaving)
         for database in added:
-            (plan.waiting if database.path in late else plan.begun).append(self._workshop.make(database))
+            waits = database.path in late or self._has_directories(plan)
+            (plan.waiting if waits else plan.begun).append(self._workshop.make(database))
+
+    async def _try(self, entry: Entry | None, database: DatabaseConfig) -> None:
+        """Raise `ConfigError` now for what cannot be made later."""
+        if entry is not None:
+            await self._workshop.change(entry, database).drop()
+
+    def _has_directories(self, plan: _Plan) -> bool:
+        return bool(plan.config.directories or self._config.directories)
 
     def _check_others(self, new: Config) -> None:
         """Raise `ConfigError` if the new file is in the way of a database that was registered at run time."""
@@ -207,6 +224,7 @@ class Reloader:
     # -- doing it
 
     async def _apply(self, plan: _Plan) -> Answer:
+        has_directories = self._has_directories(plan)
         self._config = self._control.config = plan.config
         self._source.adopt(plan.config)
         self._server.shutdown_timeout = plan.config.shutdown_sync_timeout
@@ -220,8 +238,11 @@ class Reloader:
         for change in plan.changes:
             async with self._control.alone(change.config.path):
                 await self._change(change)
+        inside = Changes()
+        if has_directories and self._server.running:
+            inside = await self._directories.reconfigure(plan.config)
         await self._begin([*plan.waiting, *map(self._workshop.make, plan.again)])
-        return self._told(plan, missing)
+        return self._told(plan, inside, missing)
 
     async def _begin(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -266,17 +287,23 @@ class Reloader:
     def _is_there(self, change: Change) -> bool:
         return self._server.running and self._server.entry(change.config.path) is change.entry
 
-    def _told(self, plan: _Plan, missing: dict[str, str]) -> Answer:
+    def _told(self, plan: _Plan, inside: Changes, missing: dict[str, str]) -> Answer:
         found = plan.difference
-        counts = {"added": len(found.added), "removed": len(found.removed), "changed": len(found.changed)}
+        came, went, differ = ([one.path for one in some] for some in (found.added, found.removed, found.changed))
+        # A database may go from a directory to an entry of its own, or the other way.
+        added = sorted({*came, *inside.added} - {*went, *inside.removed})
+        removed = sorted({*went, *inside.removed} - {*came, *inside.added})
+        both = {*came, *inside.added} & {*went, *inside.removed}
+        changed = sorted({*differ, *inside.changed, *both})
+        counts = {"added": len(added), "removed": len(removed), "changed": len(changed)}
         self._logger.info("configuration reloaded", extra={"fields": counts})
         if found.restart:
             self._logger.warning("these keys take effect only at the next start: %s", ", ".join(found.restart))
         answer: Answer = {
             "status": "reloaded" if found else "unchanged",
-            "added": [database.path for database in found.added],
-            "removed": [database.path for database in found.removed],
-            "changed": [database.path for database in found.changed],
+            "added": added,
+            "removed": removed,
+            "changed": changed,
             "settings": list(found.settings),
             "restart": list(found.restart),
             "warnings": list(plan.config.warnings),
