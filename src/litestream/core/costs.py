@@ -30,6 +30,8 @@ class Prices:
     storage: float
 
 
+CLASSES = {"PUT": "A", "LIST": "A", "GET": "B", "DELETE": "free"}
+"""How services of the kind of S3 bill an operation. Some have other names for their classes."""
 AS_OF = "2025"
 """List prices without taxes, free allowances and traffic; look at the provider's own page before deciding by them."""
 PRICES = {

@@ -28,7 +28,7 @@ from litestream.daemon.watcher import Watcher
 from litestream.db.db import DB
 from litestream.descriptors import raise_limit
 from litestream.errors import ConfigError
-from litestream.metrics import DEFAULT
+from litestream.metrics import DEFAULT, budget_name
 from litestream.replica import Replica
 
 if TYPE_CHECKING:
@@ -146,8 +146,9 @@ def _entry(
     task = DatabaseTask(db, replicas, watcher, sweep_interval=config.monitor_interval, starts=starts)
     observer = Observer(task, [(replica.type, replica.location) for replica in config.replicas])
     described = [_described(replica) for replica in config.replicas]
-    forget = measures.watch(observer)
-    return Entry(db, replicas, task.run, described, task.tried, config, observer, task.all_durable, forget)
+    entry = Entry(db, replicas, task.run, described, task.tried, config, observer, task.all_durable)
+    entry.forget = measures.watch(entry)
+    return entry
 
 
 def _replica(db: DB, config: ReplicaConfig, meta_path: str, turn: asyncio.Semaphore) -> Replica:
@@ -190,7 +191,7 @@ def _budget(db: DB, config: ReplicaConfig, meta_path: str) -> Budget | None:
     from litestream.storage.wrappers.budget import Budget
 
     file = f"requests-{quote(config.label, safe='')}.json"  # a name may hold a slash
-    return Budget(os.path.join(meta_path, file), name=f"{db.path}({config.label})")
+    return Budget(os.path.join(meta_path, file), name=budget_name(db.path, config.label))
 
 
 _PLACE = {

@@ -18,7 +18,7 @@ from litestream.core.position import Pos
 from litestream.core.timestamps import format_rfc3339
 from litestream.daemon.observe import Observer
 from litestream.daemon.server import Entry, Outcome, Server
-from litestream.daemon.status import OK, STOPPED, WITHIN, DatabaseStatus, report, shown_time
+from litestream.daemon.status import OK, STOPPED, WITHIN, DatabaseStatus, report, shown_time, txid_of
 from litestream.daemon.waiting import Waiting
 from litestream.errors import ConfigError, DatabaseError, InvalidNameError, LitestreamError, NoGenerationError
 from litestream.version import VERSION
@@ -157,7 +157,7 @@ class Controller:
         status = "no_change" if not moved else "synced" if wait else "synced_local"
         durable = [replica.durable for replica in replicas if replica.durable.generation == pos.generation]
         least = min(durable) if len(durable) == len(replicas) and durable else Pos()
-        replicated = {"replicated_txid": _txid(least), "replicated_pos": str(least)}
+        replicated = {"replicated_txid": txid_of(least), "replicated_pos": str(least)}
         return {"status": status, "path": path, **self._position(path), **replicated}
 
     async def wait(self, path: str, pos: str, *, every: bool, timeout: float) -> Answer:
@@ -235,7 +235,7 @@ class Controller:
         found = [
             {
                 "active": any(replica.status != OK for replica in status.replicas) and status.status != STOPPED,
-                "txid": _txid(status.pos),
+                "txid": txid_of(status.pos),
                 "last_synced_wal_offset": status.pos.offset,
                 **status.to_json(),
             }
@@ -417,13 +417,8 @@ def _parts(entry: Entry) -> tuple[DatabaseConfig, Observer]:
     return entry.config, entry.observer
 
 
-def _txid(pos: Pos) -> int:
-    """A number in the place of the official transaction ID: it goes up with every commit within a generation."""
-    return pos.index << 32 | pos.offset
-
-
 def _position(pos: Pos) -> Answer:
-    return {"txid": _txid(pos), "pos": str(pos)}
+    return {"txid": txid_of(pos), "pos": str(pos)}
 
 
 def _missing(outcome: Outcome) -> Answer:

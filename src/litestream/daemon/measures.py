@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
+from litestream.config import ReplicaConfig
+from litestream.core.costs import CLASSES, Usage, prices_of
 from litestream.daemon.observe import Observer
-from litestream.daemon.status import DatabaseStatus, ReplicaStatus
+from litestream.daemon.server import Entry
+from litestream.daemon.status import DatabaseStatus, ReplicaStatus, txid_of
 from litestream.db.stats import Stats
 from litestream.metrics import Metrics
+from litestream.replica import Replica
+from litestream.storage.wrappers.metered import requests_made
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Measures:
@@ -16,32 +24,32 @@ class Measures:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def watch(self, observer: Observer) -> Callable[[], None]:
-        """Have a database and its replicas in every scrape, until the result is called."""
-        stop = self._metrics.before_collect(lambda: self._collect(observer))
+    def watch(self, entry: Entry) -> Callable[[], None]:
+        """Have a database and its replicas in every scrape, until the result is called; then nothing is left of them.
+
+        The entry has an observer.
+        """
+        stop = self._metrics.before_collect(lambda: self._collect(entry))
 
         def forget() -> None:
             stop()
-            self._metrics.forget_database(observer.task.db.path)
+            for replica in entry.replicas:
+                self._metrics.forget_replica(entry.db.path, replica.name)
+            self._metrics.forget_database(entry.db.path)
 
         return forget
 
-    def _collect(self, observer: Observer) -> None:
+    def _collect(self, entry: Entry) -> None:
+        observer = entry.observer
+        assert observer is not None
         status, stats = observer.look(), observer.task.db.stats
         self._collect_official(status, stats)
-        self._metrics.db_error.labels(db=status.path).set(observer.task.error is not None)
-        self._metrics.shadow_wal_bytes.labels(db=status.path).set(status.spool_bytes)
-        self._metrics.wal_pinned_seconds.labels(db=status.path).set(stats.pinned_seconds)
-        self._metrics.seal_seconds_max.labels(db=status.path).set(stats.seal_seconds_max)
+        self._collect_ours(observer, status, stats)
         for replica in status.replicas:
             self._collect_replica(status.path, replica)
-
-    def _collect_replica(self, path: str, replica: ReplicaStatus) -> None:
-        metrics, labels = self._metrics, {"db": path, "name": replica.name}
-        metrics.replica_error.labels(**labels).set(bool(replica.error))
-        metrics.replica_lag_seconds.labels(**labels).set(replica.lag_seconds)
-        metrics.replica_lag_bytes.labels(**labels).set(replica.lag_bytes)
-        metrics.replica_last_upload_timestamp_seconds.labels(**labels).set(replica.uploaded_at)
+        configs = entry.config.replicas if entry.config is not None else []
+        for running, config in zip(observer.task.replicas, configs, strict=False):
+            self._collect_requests(status.path, running, config)
 
     def _collect_official(self, status: DatabaseStatus, stats: Stats) -> None:
         metrics, path = self._metrics, status.path
@@ -53,8 +61,46 @@ class Measures:
         metrics.sync_count.labels(db=path).set(stats.syncs)
         metrics.sync_error_count.labels(db=path).set(stats.sync_errors)
         metrics.sync_seconds.labels(db=path).set(stats.sync_seconds)
+        metrics.txid.labels(db=path).set(txid_of(status.pos))
         for mode, count in list(stats.checkpoints.items()):
             metrics.checkpoint_count.labels(db=path, mode=mode).set(count)
             metrics.checkpoint_seconds.labels(db=path, mode=mode).set(stats.checkpoint_seconds.get(mode, 0.0))
         for mode, count in list(stats.checkpoint_errors.items()):
             metrics.checkpoint_error_count.labels(db=path, mode=mode).set(count)
+
+    def _collect_ours(self, observer: Observer, status: DatabaseStatus, stats: Stats) -> None:
+        metrics, path = self._metrics, status.path
+        metrics.disk_full.labels(db=path).set(_is_disk_full(observer.task.error))
+        metrics.db_error.labels(db=path).set(observer.task.error is not None)
+        metrics.shadow_wal_bytes.labels(db=path).set(status.spool_bytes)
+        metrics.wal_pinned_seconds.labels(db=path).set(stats.pinned_seconds)
+        metrics.seal_seconds_max.labels(db=path).set(stats.seal_seconds_max)
+
+    def _collect_replica(self, path: str, replica: ReplicaStatus) -> None:
+        metrics, labels = self._metrics, {"db": path, "name": replica.name}
+        metrics.replica_error.labels(**labels).set(bool(replica.error))
+        metrics.replica_lag_seconds.labels(**labels).set(replica.lag_seconds)
+        metrics.replica_lag_bytes.labels(**labels).set(replica.lag_bytes)
+        metrics.replica_last_upload_timestamp_seconds.labels(**labels).set(replica.uploaded_at)
+
+    def _collect_requests(self, path: str, replica: Replica, config: ReplicaConfig) -> None:
+        made = requests_made(replica.client.store)
+        if made is None:
+            return
+        prices = prices_of(config.type, getattr(config.backend, "endpoint", ""))
+        for kind in dict.fromkeys(CLASSES.values()):
+            counts = {operation.lower(): count for operation, count in made.items() if CLASSES[operation] == kind}
+            labels = {"db": path, "name": replica.name, "class": kind}
+            self._metrics.replica_requests_total.labels(**labels).set(sum(counts.values()))
+            if prices is not None:
+                usage = Usage(**({"put": 0, "list": 0, "get": 0, "delete": 0} | counts))
+                self._metrics.replica_request_cost_dollars_total.labels(**labels).set(usage.cost(prices))
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Whether that is why something failed: the reason may be several causes down."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -150,6 +150,11 @@ def report(databases: Iterable[DatabaseStatus], within: float = WITHIN) -> dict[
     }
 
 
+def txid_of(pos: Pos) -> int:
+    """A number in the place of the official transaction ID: it goes up with every commit within a generation."""
+    return pos.index << 32 | pos.offset
+
+
 def shown_time(seconds: float) -> str | None:
     """RFC 3339; None for 0, which stands for never."""
     return format_rfc3339(seconds, fraction=True) if seconds else None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from litestream.errors import ConfigError
-from litestream.metrics import CONTENT_TYPE, Metrics, expose
+from litestream.metrics import CONTENT_TYPE, Metrics, expose_in_turns
 from litestream.web.guard import Guard
 from litestream.web.running import Running, run
 
@@ -74,7 +74,7 @@ class WebServer:
         from starlette.responses import Response
 
         del request
-        return Response(expose(self._metrics), headers={"content-type": CONTENT_TYPE})
+        return Response(await expose_in_turns(self._metrics), headers={"content-type": CONTENT_TYPE})
 
 
 async def serve_metrics(addr: str, metrics: Metrics, routes: Sequence[BaseRoute] = ()) -> WebServer:
