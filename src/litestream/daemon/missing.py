@@ -72,8 +72,8 @@ async def _restore(database: DatabaseConfig, turn: asyncio.Semaphore, logger: lo
             return
         except OutputExistsError as error:
             raise OutputExistsError(
-                f"cannot restore {name}: it is missing, but a -wal, -shm or -journal of it is there: move that away, or "
-                f"run litestream restore -force {name}"
+                f"cannot restore {name}: it is missing, but a -wal, -shm or -journal of it is there: move that away, "
+                f"or run litestream restore -force {name}"
             ) from error
     for warning in result.warnings:
         logger.warning("%s", warning)
