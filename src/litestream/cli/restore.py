@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from litestream.cli import stdout
 from litestream.cli.common import COMMON, REPLICA, TARGET_MISSING, Target, is_url, open_target, run_to_end
 from litestream.cli.flags import Flag, FlagSet, Parsed
+from litestream.cli.followed import follow_interval
 from litestream.core.durations import format_duration
 from litestream.core.position import is_generation
 from litestream.core.timestamps import format_rfc3339, parse_rfc3339
@@ -54,6 +55,8 @@ FLAGS = FlagSet(
             choices=("none", "quick", "full"),
             default="quick",
         ),
+        Flag("f", "Go on applying what comes to the replica, until stopped; what was followed before is continued."),
+        Flag("follow-interval", "With -f: how often to look.", "DURATION", default="1s"),
         Flag("json", "Print the result (or, with -dry-run, the plan) as JSON."),
     ),
     min_args=1,
@@ -73,12 +76,15 @@ def run(parsed: Parsed) -> int:
     as_json = parsed.switch("json")
     logger = _log(parsed, None)
     options = _options(parsed)
+    interval = follow_interval(parsed)
     output = parsed.text("o")
     if not output:
         if is_url(parsed.args[0]):
             raise ConfigError("output path required: give it with -o")
         output = parsed.args[0]
     output = os.path.abspath(os.path.expanduser(output.removeprefix("sqlite3://").removeprefix("sqlite://")))
+    if parsed.switch("f"):
+        return run_to_end(_follow(parsed, output, options, interval))
     if parsed.switch("if-db-not-exists") and os.path.lexists(output):
         return _skip(logger, "database already exists, skipping", as_json)
     try:
@@ -123,6 +129,17 @@ def _options(parsed: Parsed) -> RestoreOptions:
         dry_run=parsed.switch("dry-run"),
         integrity_check=parsed.text("integrity-check") or "quick",  # type: ignore[arg-type]  # one of its choices
     )
+
+
+async def _follow(parsed: Parsed, output: str, options: RestoreOptions, interval: float) -> int:
+    from litestream.follow.store import StoreFollower
+
+    async with open_target(parsed) as target:
+        logger = _log(parsed, target.config.logging if target.config is not None else None)
+        for warning in target.config.warnings if target.config is not None else ():
+            logger.warning("%s", warning)
+        await StoreFollower(target.replicas, output, options, interval).run()
+    return 0
 
 
 async def _restore(parsed: Parsed, output: str, options: RestoreOptions) -> RestoreResult:

@@ -101,18 +101,19 @@ class Copy:
             self._local.commit(batch.pieces(), batch.db_pages, self._intent(batch.at, batch.salts))
         self._moved(batch.at, batch.salts)
 
-    def replace(self, file: fsutil.AtomicFile, pos: Pos) -> None:
-        """Make the copy the database that `file` holds, which stands at `pos`; all at once for its readers.
+    def replace(self, temp: str, pos: Pos) -> None:
+        """Make the copy the database in the file `temp`, which stands at `pos`; all at once for its readers.
 
-        Raises `NotADatabaseError`, and `DatabaseError` if it cannot take the place of the copy.
+        `temp` is beside the copy: where there is none yet, it becomes the copy. Raises `NotADatabaseError`, and
+        `DatabaseError` if it cannot take the place of the copy.
         """
-        with open(file.fd, "rb", closefd=False) as content, local_errors(self.meta):
+        with open(temp, "rb") as content, local_errors(self.meta):
             page_size, is_wal = file_header(content)
-            pages = os.fstat(file.fd).st_size // page_size
+            pages = os.fstat(content.fileno()).st_size // page_size
             if not is_wal:
                 raise DatabaseError("the database that is followed is not in WAL mode")
             if self._local is None:
-                self._create(file)
+                self._create(temp)
             elif page_size != self._local.page_size:
                 raise DatabaseError(
                     f"the database that is followed has pages of {page_size} bytes now, its copy of "
@@ -164,14 +165,16 @@ class Copy:
                 self._guard.release()
                 self._guard = None
 
-    def _create(self, file: fsutil.AtomicFile) -> None:
+    def _create(self, temp: str) -> None:
         """The first content. The note is there before it, as a claim: a file without one is somebody else's."""
         assert self._note is not None  # opened
         self._note.write(Note(), durable=True)
         for suffix in ("-wal", "-shm", "-journal"):
             if os.path.lexists(self.path + suffix):
                 os.unlink(self.path + suffix)
-        file.publish()
+        fsutil.fsync_file(temp)
+        os.rename(temp, self.path)
+        fsutil.fsync_dir(os.path.dirname(self.path))
         self._local = LocalCopy(self.path)
 
     def _intent(self, pos: Pos, salts: str) -> Callable[[Mark], None]:

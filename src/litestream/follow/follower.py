@@ -170,7 +170,7 @@ class Follower:
                 async for piece in pieces:
                     file.write(piece)
             await self.call(_check, file, stream.position.generation != "")
-            await self.call(self._copy.replace, file, pos)
+            await self.call(self._copy.replace, file.temp, pos)
         self._following()
         return self._assembler(pos)
 

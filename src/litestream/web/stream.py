@@ -13,7 +13,7 @@ import tempfile
 import time
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Self
 
 from litestream.core.live import PAGE_SIZE_HEADER, POSITION_HEADER, Record, RecordType
 from litestream.core.position import MAX_INDEX, Pos, is_generation
@@ -60,7 +60,10 @@ class Streams:
         self._closing = asyncio.Event()
         self._copying = asyncio.Semaphore(_AT_ONCE)
 
-    def close(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         """End every stream."""
         self._closing.set()
 
