@@ -248,6 +248,10 @@ class Controller:
         """When this process began, in Unix seconds."""
         return self._started
 
+    async def statuses(self) -> list[DatabaseStatus]:
+        """How safe every database is."""
+        return await self._look()
+
     def stopped_statuses(self) -> list[DatabaseStatus]:
         """The databases whose replication was stopped by request, as they were left."""
         return [stopped.status for stopped in self._stopped.values()]
