@@ -24,6 +24,7 @@ from litestream.daemon.notify import Notifier, notifying
 from litestream.daemon.observe import Observer
 from litestream.daemon.reload import Source, Workshop
 from litestream.daemon.server import Entry, Server
+from litestream.daemon.sight import visible
 from litestream.daemon.watcher import Watcher
 from litestream.db.db import DB
 from litestream.descriptors import raise_limit
@@ -54,9 +55,9 @@ async def build(
 ) -> AsyncIterator[Server]:
     """A server for everything in the configuration, nothing of it opened yet. Runs on the current event loop.
 
-    `command` is the application to run beside it. With `addr`, `/metrics` is served there. `notifier` has the service
-    manager told how it goes. From `source` the configuration can be read again. Raises `ConfigError` if that address,
-    or the control socket, cannot be had, a package for a replica is missing, or a replica could only be read.
+    `command` is the application to run beside it. With `addr`, `/metrics` and a page are there. `notifier` has the
+    service manager told how it goes. From `source` the configuration can be read again. Raises `ConfigError` if that
+    address, or the control socket, cannot be had, a package for a replica is missing, or a replica could only be read.
     """
     _check_age(config)
     before, now = raise_limit()
@@ -64,13 +65,7 @@ async def build(
     watcher = Watcher()
     watcher.start()
     lane = ThreadPoolExecutor(LANE_THREADS, thread_name_prefix="litestream-db")
-    web = None
     try:
-        if addr:
-            from litestream.web import serve_metrics
-
-            web = await serve_metrics(addr, DEFAULT)
-            logger.info("serving metrics on %s", web.url)
         measures = Measures(DEFAULT)
         turn, starts = asyncio.Semaphore(1), asyncio.Semaphore(STARTS)
 
@@ -91,11 +86,13 @@ async def build(
 
         notifier = notifier or Notifier()
         workshop = Workshop(_check_age, make, change, notifier)
-        async with accompanied(server, config, workshop, source, watcher, logger), notifying(notifier, server, lane):
+        async with (
+            accompanied(server, config, workshop, source, watcher, logger) as control,
+            visible(addr, server, control, lane, logger),
+            notifying(notifier, server, lane),
+        ):
             yield server
     finally:
-        if web is not None:
-            await web.close()
         watcher.close()
         lane.shutdown(wait=False, cancel_futures=True)
 
