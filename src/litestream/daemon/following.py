@@ -35,7 +35,7 @@ def streams(config: Config, addr: str, server: Server) -> Streams:
     from litestream.web.stream import Streams
 
     token = config.stream_token.get_secret_value() if config.stream_token is not None else ""
-    if config.stream and not token and not _is_local(addr):
+    if addr and config.stream and not token and not _is_local(addr):
         raise ConfigError(f'stream: other hosts can connect to "{addr}": set stream-token, or an addr of this host')
 
     def find(path: str) -> DB | None:
@@ -45,11 +45,18 @@ def streams(config: Config, addr: str, server: Server) -> Streams:
     return Streams(find, token=token, open_to_all=config.stream)
 
 
-def route(streams: Streams) -> BaseRoute:
-    """Where the stream is."""
+def routes(streams: Streams, addr: str) -> list[BaseRoute]:
+    """Where the stream is, if anything is served."""
+    if not addr:
+        return []
     from starlette.routing import Route
 
-    return Route("/stream", streams)
+    return [Route("/stream", streams)]
+
+
+def tls(config: Config) -> tuple[str, str] | None:
+    """The files of the certificate and the key; None: no TLS."""
+    return (config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
 
 
 def _is_local(addr: str) -> bool:

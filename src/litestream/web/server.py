@@ -39,10 +39,11 @@ def parse_addr(addr: str) -> tuple[str, int]:
 class WebServer:
     """A running server. `url` is where the metrics are, `page` the address itself.
 
-    `routes` are served beside `/metrics`.
+    `routes` are served beside `/metrics`; with `tls`, files of a certificate and its key, over TLS alone.
     """
 
-    def __init__(self, metrics: Metrics, routes: Sequence[BaseRoute] = ()) -> None:
+    def __init__(self, metrics: Metrics, routes: Sequence[BaseRoute] = (), tls: tuple[str, str] | None = None) -> None:
+        self._tls = tls
         self._metrics = metrics
         self._routes = list(routes)
         self._running: Running | None = None
@@ -56,12 +57,13 @@ class WebServer:
         from starlette.applications import Starlette
         from starlette.routing import Route
 
+        options = _tls_options(*self._tls) if self._tls is not None else {}
         self._sockets, host = _listen(addr)
         local = all(ipaddress.ip_address(sock.getsockname()[0]).is_loopback for sock in self._sockets)
-        self.page = f"http://{host}:{self._sockets[0].getsockname()[1]}/"
+        self.page = f"http{'s' if self._tls else ''}://{host}:{self._sockets[0].getsockname()[1]}/"
         self.url = f"{self.page}metrics"
         app = Starlette(routes=[Route("/metrics", self._serve), *self._routes])
-        self._running = run(Guard(app, parse_addr(addr)[0] if local else None), self._sockets, "web")
+        self._running = run(Guard(app, parse_addr(addr)[0] if local else None), self._sockets, "web", **options)
 
     async def close(self) -> None:
         """Stop serving. May be called twice."""
@@ -77,11 +79,24 @@ class WebServer:
         return Response(await expose_in_turns(self._metrics), headers={"content-type": CONTENT_TYPE})
 
 
-async def serve_metrics(addr: str, metrics: Metrics, routes: Sequence[BaseRoute] = ()) -> WebServer:
+async def serve_metrics(
+    addr: str, metrics: Metrics, routes: Sequence[BaseRoute] = (), tls: tuple[str, str] | None = None
+) -> WebServer:
     """Serve `metrics` at `http://ADDR/metrics` until the result is closed; this host only if `addr` is `:port`."""
-    server = WebServer(metrics, routes)
+    server = WebServer(metrics, routes, tls)
     await server.start(addr)
     return server
+
+
+def _tls_options(cert: str, key: str) -> dict[str, str]:
+    """What uvicorn is told. Raises `ConfigError` if the two files do not make a certificate with its key."""
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"tls-cert: cannot use {cert} with the key in {key}: {error.strerror or error}") from error
+    return {"ssl_certfile": cert, "ssl_keyfile": key}
 
 
 def _listen(addr: str) -> tuple[list[socket.socket], str]:
