@@ -73,14 +73,37 @@ def load(path: str | None = None, *, expand_env: bool = True, environ: Mapping[s
     """
     environ = os.environ if environ is None else environ
     file = find(path, environ)
-    return loads(_read(file), name=file, expand_env=expand_env, environ=environ)
+    return loads(read_text(file), name=file, expand_env=expand_env, environ=environ)
 
 
 def loads(
     text: str, *, name: str = LOCAL_PATH, expand_env: bool = True, environ: Mapping[str, str] | None = None
 ) -> Config:
     """The same for a text at hand; `name` stands in messages and in `Config.source`."""
-    environ = os.environ if environ is None else environ
+    return read(text, name=name, expand_env=expand_env, environ=os.environ if environ is None else environ).config
+
+
+class Entry(NamedTuple):
+    """A database, or a directory of databases, of the file."""
+
+    loc: Loc
+    database: DatabaseConfig | DirectoryConfig | None
+    """None: it has problems of its own."""
+    replicas: list[Loc]
+    """The places of its replicas that have none."""
+
+
+class Reading(NamedTuple):
+    """A configuration, and where each part of it stands in the file."""
+
+    config: Config
+    lines: Mapping[Loc, int]
+    """The file's line of each key and list item."""
+    entries: Sequence[Entry]
+
+
+def read(text: str, *, name: str, expand_env: bool, environ: Mapping[str, str]) -> Reading:
+    """What `loads` does, with the places. Raises `ConfigError`."""
     expanded = expand(text, environ) if expand_env else Expanded(text)
     problems = [Problem(line, (), message) for line, message in expanded.problems]
     try:
@@ -98,7 +121,8 @@ def loads(
     notes = [Problem(line, (), message) for line, message in expanded.warnings]
     notes += [Problem(expanded.line(note.line), note.loc, note.text) for note in checker.warnings() + builder.notes]
     warnings = tuple(f"{shown(name)}:{note}" for note in sorted(notes, key=lambda note: note.line))
-    return config.model_copy(update={"source": name, "warnings": warnings})
+    lines = {loc: expanded.line(line) for loc, line in checker.lines.items()}
+    return Reading(config.model_copy(update={"source": name, "warnings": warnings}), lines, builder.entries)
 
 
 def for_command_line(db_path: str, replica_urls: Sequence[str]) -> Config:
@@ -143,8 +167,8 @@ def _argument(place: re.Match[str]) -> str:
     return f"replica URL {int(place[1]) + 1}"
 
 
-def _read(file: str) -> str:
-    """The text of the file: UTF-8, with or without a byte order mark."""
+def read_text(file: str) -> str:
+    """The text of the file: UTF-8, with or without a byte order mark. Raises `ConfigError`."""
     label = shown(file)
     try:
         with open(file, "rb") as stream:  # also a pipe, such as /dev/stdin
@@ -170,16 +194,6 @@ def _fail(name: str, problems: list[Problem]) -> NoReturn:
     raise ConfigError("\n".join(lines))
 
 
-class _Entry(NamedTuple):
-    """A database, or a directory of databases, of the file."""
-
-    loc: Loc
-    database: DatabaseConfig | DirectoryConfig | None
-    """None: it has problems of its own."""
-    replicas: list[Loc]
-    """The places of its replicas that have none."""
-
-
 class _Builder:
     """Turns checked text into models, with the file's defaults put into each replica."""
 
@@ -187,6 +201,7 @@ class _Builder:
         self.checker = checker
         self.expanded = expanded
         self.notes: list[Problem] = []
+        self.entries: list[Entry] = []
 
     def config(self, top: dict[str, Any]) -> Config | None:
         """None if there were problems, all of which are with the checker then."""
@@ -195,7 +210,7 @@ class _Builder:
         socket = self._validate(SocketConfig, top.pop("socket", None) or {}, ("socket",))
         given, defaults = self._defaults(top, keep_all=keep_all)
         entries = top.pop("dbs", None) or []
-        databases = [
+        self.entries = databases = [
             self._database(entry, ("dbs", i), defaults) for i, entry in enumerate(entries) if entry is not None
         ]
         self._compare(databases)
@@ -223,7 +238,7 @@ class _Builder:
             defaults=given or ReplicaDefaults(),
         )
 
-    def _tell_unused(self, given: ReplicaDefaults | None, entries: list[_Entry]) -> None:
+    def _tell_unused(self, given: ReplicaDefaults | None, entries: list[Entry]) -> None:
         """Warn of defaults that no replica has: what they ask for is not done."""
         kinds = {replica.type for entry in entries if entry.database for replica in entry.database.replicas}
         for name, text in unused(given, kinds) if given is not None else ():
@@ -278,7 +293,7 @@ class _Builder:
             return {}
         return {"validation-interval": section.interval}
 
-    def _database(self, raw: dict[str, Any], loc: Loc, defaults: dict[str, Any]) -> _Entry:
+    def _database(self, raw: dict[str, Any], loc: Loc, defaults: dict[str, Any]) -> Entry:
         defaults = {**defaults, **self._snapshot(raw.pop("snapshot", None), (*loc, "snapshot"))}
         entries: list[tuple[Loc, dict[str, Any] | None]] = []
         if raw.get("replica") is not None and raw.get("replicas"):
@@ -299,7 +314,7 @@ class _Builder:
             self._note(
                 (*loc, "max-checkpoint-page-count"), "is below min-checkpoint-page-count, which then never counts"
             )
-        return _Entry(loc, database, list(good))
+        return Entry(loc, database, list(good))
 
     def _directory(self, raw: dict[str, Any], loc: Loc) -> DirectoryConfig | None:
         if "upstream" in raw:
@@ -349,7 +364,7 @@ class _Builder:
             values["retention-check-interval"] = 0.0
         return self._validate(ReplicaConfig, values, loc)
 
-    def _compare(self, entries: list[_Entry]) -> None:
+    def _compare(self, entries: list[Entry]) -> None:
         """The rules between entries, for those that are right in themselves."""
         pairs = [(entry.loc, entry.database) for entry in entries if entry.database is not None]
         places = [entry.replicas for entry in entries if entry.database is not None]
