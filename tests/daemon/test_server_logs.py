@@ -53,6 +53,16 @@ def test_json_line_has_the_same_text_as_msg() -> None:
     }
 
 
+def test_what_the_text_says_already_is_a_field_in_json_only() -> None:
+    """An official line keeps its words, and who collects JSON finds the database in a field of its own."""
+    made = record("initialized db: /db")
+    vars(made).update(logs.facts(db="/db", level="none"))
+    assert logs.TextFormatter().format(made) == "2026-01-02T03:04:05.678Z INFO initialized db: /db"
+    assert json.loads(logs.JSONFormatter().format(made)) == {
+        "time": "2026-01-02T03:04:05.678Z", "level": "INFO", "msg": "initialized db: /db", "db": "/db",
+    }  # fmt: skip
+
+
 def test_fields_cannot_replace_what_a_json_line_is_about() -> None:
     """A field named `level` does not fake the level."""
     made = record("x")

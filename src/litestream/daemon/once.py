@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from litestream.daemon.server import Entry, Outcome, close_entries, is_pointless
+from litestream.daemon.server import Entry, Outcome, close_entries, describe, is_pointless, tell_missing
 from litestream.errors import LitestreamError
 from litestream.replica import Replica
 
@@ -51,14 +51,11 @@ class Once:
     async def run(self, stop: asyncio.Event) -> Outcome:
         """Do it and close everything. What is not durable in a replica in the end is missing in the outcome."""
         for entry in self._entries:
-            self._logger.info("initialized db: %s", entry.db.path)
-            for text in entry.describe:
-                self._logger.info("replicating to: %s", text)
+            describe(entry, self._logger)
         self._missing = {name: "not begun" for entry in self._entries for name in _names(entry)}
         work = asyncio.gather(*(self._bring(entry) for entry in self._entries))
         stuck = not await self._until_done(work, stop)
-        for name, reason in self._missing.items():
-            self._logger.error("%s: not everything reached the replica: %s", name, reason)
+        tell_missing(self._entries, self._missing, self._logger)
         if not self._missing:
             self._logger.info("one-shot replication complete")
         self._logger.info("litestream shut down")

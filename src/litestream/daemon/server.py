@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from litestream.core.durations import format_duration
 from litestream.core.position import Pos
 from litestream.daemon.child import Child
+from litestream.daemon.logs import facts
 from litestream.errors import (
     ConfigError,
     DatabaseAbsentError,
@@ -249,9 +250,7 @@ class Server:
 
     def _begin(self, entry: Entry) -> None:
         """Say what is replicated where, and start the work on it."""
-        self.logger.info("initialized db: %s", entry.db.path)
-        for text in entry.describe:
-            self.logger.info("replicating to: %s", text)
+        describe(entry, self.logger)
         if self._tasks is not None:
             self._tasks[entry.db.path] = asyncio.create_task(self._supervise(entry), name=entry.db.path)
 
@@ -300,9 +299,11 @@ class Server:
         while True:
             try:
                 await entry.run()
-                self.logger.error("%s: replication ended by itself, starting it again", entry.db.path)
+                text = "%s: replication ended by itself, starting it again"
+                self.logger.error(text, entry.db.path, extra=facts(db=entry.db.path))
             except Exception:
-                self.logger.exception("%s: replication failed, starting it again in %gs", entry.db.path, pause)
+                text = "%s: replication failed, starting it again in %gs"
+                self.logger.exception(text, entry.db.path, pause, extra=facts(db=entry.db.path))
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -323,8 +324,7 @@ class Server:
             limit = format_duration(self.shutdown_timeout)
             for name, reason in outcome.missing.items():
                 outcome.missing[name] = f"{reason} (gave up after {limit})"
-        for name, reason in outcome.missing.items():
-            self.logger.error("%s: not everything reached the replica: %s", name, reason)
+        tell_missing(entries, outcome.missing, self.logger)
         return outcome
 
     async def _finish(self, entry: Entry, outcome: Outcome, *, gone: bool) -> None:
@@ -386,11 +386,30 @@ async def close_entries(entries: Sequence[Entry], logger: logging.Logger) -> Non
             try:
                 await replica.close()
             except LitestreamError as e:
-                logger.warning("%s(%s): cannot close the replica: %s", entry.db.path, replica.name, e)
+                more = facts(db=entry.db.path, replica=replica.name)
+                logger.warning("%s(%s): cannot close the replica: %s", entry.db.path, replica.name, e, extra=more)
         try:
             await entry.db.call(entry.db.close)
         except LitestreamError as e:
-            logger.warning("%s: cannot close the database: %s", entry.db.path, e)
+            more = facts(db=entry.db.path)
+            logger.warning("%s: cannot close the database: %s", entry.db.path, e, extra=more)
+
+
+def describe(entry: Entry, logger: logging.Logger) -> None:
+    """Say what is replicated where."""
+    logger.info("initialized db: %s", entry.db.path, extra=facts(db=entry.db.path))
+    for text, replica in zip(entry.describe, entry.replicas, strict=False):
+        logger.info("replicating to: %s", text, extra=facts(db=entry.db.path, replica=replica.name))
+
+
+def tell_missing(entries: Sequence[Entry], missing: Mapping[str, str], logger: logging.Logger) -> None:
+    """Say which replicas of databases lack something, and why."""
+    for entry in entries:
+        for replica in entry.replicas:
+            name = f"{entry.db.path}({replica.name})"
+            if name in missing:
+                more = facts(db=entry.db.path, replica=replica.name, position=str(replica.pos))
+                logger.error("%s: not everything reached the replica: %s", name, missing[name], extra=more)
 
 
 def is_pointless(error: LitestreamError) -> bool:

@@ -363,7 +363,7 @@ class Replica:
         self._seen[info.generation, info.index] = info
         self._database()[1].stored_at = time.time()
         self._tell()
-        fields = {"generation": pos.generation, "index": pos.index, "sz": info.size}
+        fields = {"generation": pos.generation, "index": pos.index, "position": str(pos), "sz": info.size}
         fields["elapsed"] = round(time.monotonic() - started, 6)
         self.logger.info("snapshot written %s/%08x", pos.generation, pos.index, extra={"fields": fields})
         return info
