@@ -31,13 +31,13 @@ def write_directory(
     return path
 
 
-def restored(replica: Path, names: Iterable[str], scratch: Path) -> dict[str, int]:
+def restored(replica: Path, names: Iterable[str], scratch: Path, *, big: int = ledger.BIG) -> dict[str, int]:
     """The ledger transaction that a restore of each database gives; -1 where there is nothing to restore."""
     scratch.mkdir(exist_ok=True)
-    return asyncio.run(_restored(replica, list(names), scratch))
+    return asyncio.run(_restored(replica, list(names), scratch, big))
 
 
-async def _restored(replica: Path, names: list[str], scratch: Path) -> dict[str, int]:
+async def _restored(replica: Path, names: list[str], scratch: Path, big: int) -> dict[str, int]:
     turn = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int, name: str) -> int:
@@ -46,7 +46,7 @@ async def _restored(replica: Path, names: list[str], scratch: Path) -> dict[str,
             client = open_client(str(replica / name))
             try:
                 await restore([("file", client)], str(out))
-                return await asyncio.to_thread(ledger.check, out)
+                return await asyncio.to_thread(ledger.check, out, big)
             except LitestreamError:
                 return -1
             finally:

@@ -323,7 +323,7 @@ class DatabaseTask:
         if repeated:
             fields["repeated"] = repeated
         level, message = logging.ERROR, "sync error"
-        if isinstance(error, DatabaseAbsentError):
+        if isinstance(error, DatabaseAbsentError) or not os.path.exists(self.db.real_path):
             level, message = logging.INFO, "waiting for database"
         elif isinstance(error, DatabaseHeldError):
             level = logging.INFO if self._takeover else logging.ERROR
