@@ -105,11 +105,11 @@ class Notifier:
         """
         if self.enabled:
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._tell(server))
                 if self._watchdog:
                     group.create_task(self._feed(lane))
                 await server.tried()
                 self.ready()
-                group.create_task(self._tell(server))
 
     def close(self) -> None:
         """Let go of the socket."""
