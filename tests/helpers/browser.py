@@ -102,6 +102,15 @@ class Page:
         ]
         self.call("Emulation.setEmulatedMedia", features=features)
 
+    def allow_clipboard(self, url: str) -> None:
+        """Let the page at this address use the clipboard, as a click on "Allow" would."""
+        wanted = ["clipboardReadWrite", "clipboardSanitizedWrite"]
+        self._browser.call("Browser.grantPermissions", permissions=wanted, origin=url.rstrip("/"))
+
+    def close(self) -> None:
+        """Close the tab."""
+        self._browser.forget(self._session)
+
     def screenshot(self, file: Path) -> None:
         """What is to be seen, as a PNG."""
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
@@ -121,6 +130,7 @@ class Browser:
         self._number = 0
         self._answers: dict[int, Json] = {}
         self._pages: dict[str, Page] = {}
+        self._targets: dict[str, str] = {}
         self._changed = threading.Condition()
         self._ended = False
         self._reader = threading.Thread(target=self._listen, daemon=True)
@@ -131,6 +141,7 @@ class Browser:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = self._pages[session] = Page(self, session)
+        self._targets[session] = target
         for domain in ("Page", "Runtime", "Network", "Log"):
             page.call(f"{domain}.enable")
         return page
@@ -148,6 +159,11 @@ class Browser:
         if "error" in answer:
             raise AssertionError(f"{method}: {answer['error']}")
         return answer["result"]
+
+    def forget(self, session: str) -> None:
+        """Close a tab."""
+        del self._pages[session]
+        self.call("Target.closeTarget", targetId=self._targets.pop(session))
 
     def close(self) -> None:
         """End it, and everything it has started."""

@@ -46,6 +46,7 @@ def database_view(entry: Entry) -> View:
     replicas = [
         {
             **_replica_view(found),
+            "delay": round(replica.sent.delay, 3) if replica.sent.objects else None,
             **_minutes(entry.observer.history(replica.name)),
             **_requests(replica, configs.get(replica.name)),
         }
@@ -109,8 +110,9 @@ def state_of(status: DatabaseStatus) -> str:
 
 
 def _replica_state(replica: ReplicaStatus) -> str:
-    patient = replica.status == BEHIND and replica.lag_seconds <= replica.sync_interval + GRACE
-    return OK if patient else replica.status
+    if replica.status != BEHIND or replica.lag_seconds > replica.sync_interval + GRACE:
+        return replica.status
+    return UNKNOWN if replica.pos.is_zero else OK  # before the first upload nothing is safe
 
 
 def _replica_view(replica: ReplicaStatus) -> View:

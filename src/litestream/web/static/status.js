@@ -65,7 +65,12 @@ function span(seconds) {
   return `${Math.round(seconds / 86400)} d`;
 }
 
-const ago = (at) => at ? `${span(Math.max(1, Math.round(now() - at)))} ago` : "—";
+function ago(at) {
+  if (!at) return "—";
+  const seconds = Math.max(1, Math.round(now() - at));
+  return `${seconds < 10 ? `${seconds} s` : span(seconds)} ago`;
+}
+
 const clock = (at) => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 const day = (at) => new Date(at * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
 const many = (n, one, more = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : more}`;
@@ -169,11 +174,11 @@ function draw(row) {
 function sparkline(rep, replica) {
   if (!replica.delays) { rep.spark.setAttribute("visibility", "hidden"); return; }
   const values = lastHour(replica.delays, replica.minute);
-  const top = Math.log(600000 / 20); // 20 ms to ten minutes: a logarithmic scale
+  const top = Math.log(60000 / 10); // 10 ms to a minute: a logarithmic scale
   let area = "M0 24";
   let edge = "";
   values.forEach((ms, i) => {
-    const y = ms > 0 ? 23 - 21 * Math.min(1, Math.max(0.06, Math.log(Math.max(ms, 20) / 20) / top)) : 24;
+    const y = ms > 0 ? 23 - 21 * Math.min(1, Math.max(0.06, Math.log(Math.max(ms, 10) / 10) / top)) : 24;
     area += `V${y.toFixed(1)}H${(i + 1) * 2}`;
     edge += ms > 0 ? `M${i * 2} ${y.toFixed(1)}h2` : "";
   });
@@ -190,8 +195,9 @@ function tick(row) {
     const rep = row.reps[number];
     if (!rep) return;
     const late = replica.state === "behind" || (replica.state === "error" && replica.lag > 0);
-    const last = replica.delays && replica.delays.length ? replica.delays[replica.delays.length - 1] / 1000 : null;
+    const last = replica.delay ?? null; // of the last upload; a stopped one has none
     put(rep.delay, late ? span(replica.lag) : last === null ? "—" : span(last));
+    rep.delay.title = late ? "age of the oldest commit that is not durable" : "from the oldest commit of the last upload until it was durable";
     rep.delay.classList.toggle("late", late);
     put(rep.at, ago(replica.uploaded));
     rep.at.title = replica.uploaded ? day(replica.uploaded) : "nothing since the start";
@@ -285,7 +291,7 @@ function fillSection(node, replica, line) {
   facts.replaceChildren(
     fact("Durable up to", el("span", { className: "mono" }, line && line.pos.split("/")[1] || "—")),
     fact("Missing", line && line.lag_bytes ? `${size(line.lag_bytes)}, ${span(line.lag)}` : "nothing"),
-    fact("Snapshots", replica.snapshot_count ? `${replica.snapshot_count}, ${size(replica.snapshot_bytes)}` : "none known"),
+    fact("Snapshots", replica.snapshot_count ? `${replica.snapshot_count} (${size(replica.snapshot_bytes)})` : "none known"),
     fact("Kept for", replica.retention ? span(replica.retention) : "ever"),
     fact("Last verification", ...(checked
       ? [el("span", { className: results[checked.result][0], title: checked.reason }, results[checked.result][1]), ` ${ago(checked.at)}`, checked.reason ? ` (${clean(checked.reason)})` : ""]
@@ -314,7 +320,7 @@ function hour(node, replica) {
   chart.replaceChildren(...nodes);
   const total = bytes.reduce((a, b) => a + b, 0);
   chart.setAttribute("aria-label", `Last hour: ${many(objects, "upload")}, ${size(total)} of WAL, longest delay ${span(longest)}`);
-  caption.firstChild.replaceChildren(el("span", { className: "key" }), `${many(objects, "upload")}, ${size(total)}`);
+  caption.firstChild.replaceChildren(el("span", { className: "key" }), `Last hour: ${many(objects, "upload")}, ${size(total)}`);
   caption.lastChild.replaceChildren(el("span", { className: "key wait" }), `longest delay ${longest ? span(longest) : "—"}`);
   put(axis.children[0], clock(now() - 3600));
   put(axis.children[1], clock(now() - 1800));
@@ -333,7 +339,7 @@ function range(node, replica) {
   for (const at of replica.snapshots) nodes.push(svg("line", { class: "snap", x1: x(at), x2: x(at), y1: 14, y2: 60 }));
   chart.replaceChildren(...nodes);
   chart.setAttribute("aria-label", from === null ? "Nothing can be restored yet" : `Can be restored to any moment since ${day(from)}; ${many(replica.snapshot_count, "snapshot")}`);
-  caption.firstChild.replaceChildren(el("span", { className: "key range" }), from === null ? "nothing can be restored yet" : `restorable: the last ${span(end - from)}`);
+  caption.firstChild.replaceChildren(el("span", { className: "key range" }), from === null ? "Nothing can be restored yet" : `Restorable: any moment of the last ${span(end - from)}`);
   caption.lastChild.replaceChildren(el("span", { className: "key snap" }), many(replica.snapshot_count, "snapshot"));
   put(axis.children[0], from === null ? "" : day(from));
   put(axis.children[1], "");
