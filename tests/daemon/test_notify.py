@@ -137,6 +137,26 @@ def test_the_application_does_not_speak_for_us(daemons: Callable[..., Daemon], t
     assert "WATCHDOG" not in seen
 
 
+async def test_more_time_is_asked_for_until_everything_was_looked_for() -> None:
+    """A start that takes long is not cut off, and READY waits for it."""
+
+    class Slow(Server):
+        async def tried(self) -> None:
+            await asyncio.sleep(0.3)
+
+    with listening() as (manager, address), ThreadPoolExecutor(1) as lane:
+        notifier = Notifier(address)
+        task = asyncio.create_task(notifier.run(Slow([]), lane))
+        await asyncio.sleep(0.15)
+        assert "EXTEND_TIMEOUT_USEC=20000000" in manager.got
+        assert "READY=1" not in manager.got
+        await asyncio.sleep(0.3)
+        assert "READY=1" in manager.got
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        notifier.close()
+
+
 async def test_a_reload_is_told_with_its_time() -> None:
     """RELOADING carries the monotonic time, as Type=notify-reload wants it, and READY ends it."""
     with listening() as (manager, address):

@@ -117,7 +117,7 @@ def _missing(parsed: Parsed, config: Config, logger: logging.Logger) -> list[Dat
             "-restore-if-db-not-exists is for databases with a path: which are missing in a directory is not known"
         )
     wanted = [database for database in config.databases if every or database.restore_if_db_not_exists]
-    return [database for database in wanted if is_missing(database)]
+    return [database for database in wanted if database.upstream is None and is_missing(database)]
 
 
 def _set_up_log(parsed: Parsed, config: Config) -> logging.Logger:

@@ -99,7 +99,8 @@ async def build(
 
 @asynccontextmanager
 async def entries_of(config: Config) -> AsyncIterator[list[Entry]]:
-    """The databases there are now, those of directories too, with their replicas; nothing runs on them by itself.
+    """The databases there are now, those of directories too and none that follows another one, with their replicas;
+    nothing runs on them by itself.
 
     Raises `ConfigError` as `build` does, and for a directory that cannot be read.
     """
@@ -107,7 +108,8 @@ async def entries_of(config: Config) -> AsyncIterator[list[Entry]]:
     lane = ThreadPoolExecutor(LANE_THREADS, thread_name_prefix="litestream-db")
     try:
         watcher, measures, turn = Watcher(), Measures(DEFAULT), asyncio.Semaphore(1)
-        yield [_entry(database, watcher, lane, measures, turn, turn) for database in config.all_databases()]
+        databases = [database for database in config.all_databases() if database.upstream is None]
+        yield [_entry(database, watcher, lane, measures, turn, turn) for database in databases]
     finally:
         lane.shutdown(wait=False, cancel_futures=True)
 

@@ -108,7 +108,9 @@ class Notifier:
                 group.create_task(self._tell(server))
                 if self._watchdog:
                     group.create_task(self._feed(lane))
+                starting = group.create_task(self.starting())  # the first look at a large database takes a while
                 await server.tried()
+                starting.cancel()
                 self.ready()
 
     def close(self) -> None:
