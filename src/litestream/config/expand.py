@@ -62,6 +62,16 @@ def expand(text: str, environ: Mapping[str, str]) -> Expanded:
     return result
 
 
+def names_in(line: str) -> list[str]:
+    """The variables that a line of a file refers to, those of a comment not counted."""
+    found = []
+    for match in _REFERENCE.finditer(line):
+        braced, _, bare, _ = match.groups()
+        if _COMMENT.search(line[: match.start()]) is None and (bare or braced):
+            found.append(bare or braced)
+    return found
+
+
 def _value(match: re.Match[str], environ: Mapping[str, str], line: int, result: Expanded, *, quiet: bool) -> str:
     """The value of one reference; in a comment nothing is reported."""
     braced, closing, bare, special = match.groups()
