@@ -26,8 +26,11 @@ from litestream.streams import open_object
 
 T = TypeVar("T")
 
-_CONTENT_LIMIT = 256 << 20
+_CONTENT_LIMIT = 128 << 20
 """Bytes that a segment may unpack to."""
+
+_SETTLED = 2.0
+"""Seconds after which a connection that was made counts as one that works."""
 
 _WRONG = 3
 """Streams in a row that do not fit the copy, after which a snapshot is asked for."""
@@ -129,6 +132,8 @@ class Follower:
             batch: Assembler | None = None
             if place.pos.generation and stream.page_size == self._copy.page_size and stream.position.is_zero:
                 batch = self._assembler(place.pos, place.salts)
+            # Whoever resumes and hears nothing wrong for a while follows, also if nothing is committed there.
+            quiet = asyncio.get_running_loop().call_later(_SETTLED, self._following) if batch is not None else None
             try:
                 while (record := await stream.record()) is not None:
                     if record.kind is RecordType.SNAPSHOT:
@@ -140,6 +145,8 @@ class Follower:
                     else:
                         await self._segment(stream, record, batch)
             finally:
+                if quiet is not None:
+                    quiet.cancel()
                 if batch is not None:
                     batch.close()
 
@@ -165,7 +172,7 @@ class Follower:
         if not record.size or record.size % stream.page_size:
             raise CorruptObjectError(f"a snapshot of {record.size} bytes is not one of pages of {stream.page_size}")
         self._logger.info("taking a snapshot", extra={"fields": {"pos": pos, "size": record.size}})
-        with await self.call(_temporary, self._copy.path, record.size) as file:
+        with _temporary(self._copy.path, record.size) as file:
             async with aclosing(stream.pieces(record.size)) as pieces:
                 async for piece in pieces:
                     file.write(piece)
