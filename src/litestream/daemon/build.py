@@ -18,6 +18,7 @@ from litestream.daemon.child import Child
 from litestream.daemon.company import accompanied
 from litestream.daemon.database import DatabaseTask
 from litestream.daemon.exchange import Change, prepare
+from litestream.daemon.following import follower_entry, routes, streams, tls
 from litestream.daemon.logs import quoted
 from litestream.daemon.measures import Measures
 from litestream.daemon.notify import Notifier, notifying
@@ -86,9 +87,11 @@ async def build(
 
         notifier = notifier or Notifier()
         workshop = Workshop(_check_age, make, change, notifier)
+        shared = streams(config, addr, server)
         async with (
             accompanied(server, config, workshop, source, watcher, logger) as control,
-            visible(addr, server, control, lane, logger),
+            visible(addr, server, control, lane, logger, routes(shared, addr), tls(config)),
+            shared,
             notifying(notifier, server, lane),
         ):
             yield server
@@ -131,6 +134,8 @@ def _entry(
 ) -> Entry:
     """One database with its replicas. `turn` is whose turn it is to be validated: one at a time. So is `starts`, of
     attaching: several at a time."""
+    if config.upstream is not None:
+        return follower_entry(config, lane)
     db = DB(
         config.path,
         meta_path=config.meta_path,

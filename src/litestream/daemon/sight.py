@@ -96,8 +96,9 @@ async def visible(
     lane: Executor,
     logger: logging.Logger,
     routes: Sequence[BaseRoute] = (),
+    tls: tuple[str, str] | None = None,
 ) -> AsyncIterator[None]:
-    """Serve metrics, status page and `routes` at `addr` meanwhile; nothing if it is empty.
+    """Serve metrics, status page and `routes` at `addr` meanwhile; nothing if it is empty. `tls`: see `WebServer`.
 
     Raises `ConfigError` if the address cannot be had.
     """
@@ -107,7 +108,7 @@ async def visible(
     from litestream.web import serve_metrics
     from litestream.web.site import routes as site
 
-    web = await serve_metrics(addr, DEFAULT, [*site(Sight(server, control, lane)), *routes])
+    web = await serve_metrics(addr, DEFAULT, [*site(Sight(server, control, lane)), *routes], tls)
     logger.info("serving metrics on %s", web.url)
     logger.info("status page at %s", web.page)
     try:
