@@ -42,6 +42,12 @@ class Place:
     def wait_removed(self, name: str) -> None:
         self.daemon.wait_for_log(f"database removed db={self.data / name}\n")
 
+    def wait_removals(self, count: int) -> None:
+        wait_until(lambda: self.daemon.text().count("database removed") == count, self.daemon.text)
+
+    def wait_begun(self, count: int) -> None:
+        wait_until(lambda: len(self.begun()) == count, self.daemon.text)
+
     def begun(self) -> list[str]:
         """The databases that were begun with, in order, below the directory."""
         prefix = f"initialized db: {self.data}/"
@@ -93,7 +99,7 @@ def test_one_that_comes_again_is_replicated_again(place: Place, app: App) -> Non
         place.reach(a=rows)
         app.close()
         remove(place.data / "a.db")
-        wait_until(lambda rows=rows: place.daemon.text().count("database removed") == rows, "it is forgotten")
+        place.wait_removals(rows)
     assert place.daemon.stop() == 0
 
 
@@ -256,12 +262,12 @@ def test_a_directory_that_comes_later_and_again(place: Place) -> None:
     place.start(recursive=True)
     for number in range(2):
         make(place.data / "sub" / "a.db")
-        wait_until(lambda number=number: len(place.begun()) == 2 * number + 1, place.daemon.text)
+        place.wait_begun(2 * number + 1)
         make(place.data / "sub" / "b.db")
-        wait_until(lambda number=number: len(place.begun()) == 2 * number + 2, place.daemon.text)
+        place.wait_begun(2 * number + 2)
         place.daemon.wait_for_objects(place.replica / "sub", 2)
         place.data.rename(place.folder / f"gone{number}")
-        wait_until(lambda number=number: place.daemon.text().count("database removed") == 2 * number + 2, "gone")
+        place.wait_removals(2 * number + 2)
     assert objects(place.folder / "gone0" / "replica")
 
 

@@ -44,6 +44,12 @@ _TAKEOVER_LOOK = 0.1
 
 _TRIM_AFTER = 10.0
 
+_FIRST_UPLOAD = 1.0
+"""Seconds for which a database that has just attached keeps others from it, at most, while it uploads."""
+
+_SELDOM = 10.0
+"""Seconds between looks at a database at which nothing happens, where events tell of all that does."""
+
 _FAREWELL = 30.0
 """Seconds for which a database whose file was deleted is kept, so that what was committed to it is uploaded."""
 
@@ -82,13 +88,17 @@ class DatabaseTask:
         self._tried = asyncio.Event()
         self._repeats = Repeats()
         self._quiet_since = time.monotonic()
+        self._look_after = 0.0
+        self._told_of_all = True  # no sweep has found yet what no event had told of
         self._busy_since = 0.0  # since when every overlap was put off; 0: the last one was not
 
     async def run(self) -> None:
         """Attach (waiting for the database if need be), replicate, and retry whatever fails. Ends when cancelled."""
         self._watcher.add(self.db.real_path, self._on_change, self._on_sweep, self._sweep_interval)
+        first: asyncio.Task[None] | None = None
         try:
             await self._attach()
+            first = asyncio.create_task(self._leave_room(), name=f"first upload of {self.db.path}")
             async with self._starting:
                 self._started = True
                 await asyncio.gather(*(replica.start() for replica in self.replicas))
@@ -98,6 +108,8 @@ class DatabaseTask:
                 except LitestreamError as error:
                     await self._failed(error)
         finally:
+            if first is not None:
+                first.cancel()
             self._watcher.remove(self.db.real_path)
 
     async def exchange(
@@ -148,30 +160,33 @@ class DatabaseTask:
 
     def _on_change(self) -> None:
         self.db.noticed()
-        self._swept = False
+        self._swept, self._told_of_all, self._look_after = False, True, 0.0
         self._changed.set()
 
     def _on_sweep(self) -> None:
         """What no event announced: a replaced file, a missed event, a checkpoint that is due."""
-        if not self._at_rest or self._changed.is_set():
+        now = time.monotonic()
+        if not self._at_rest or self._changed.is_set() or now < self._look_after:
             return
         try:
             wanted = self.db.needs_maintenance()
         except LitestreamError:
             wanted = True  # whoever is woken meets it too, and says so
         if wanted:
+            # Nothing told of it: on this file system looks are all there is.
+            self._told_of_all = self._told_of_all and (self.error is not None or not self.db.at_rest)
             self._swept = True
             self._changed.set()
-        elif time.monotonic() - self._quiet_since > _TRIM_AFTER:
+        elif now - self._quiet_since > _TRIM_AFTER:
             self.db.trim()
+            if self._told_of_all and self._watcher.complete:
+                self._look_after = now + _SELDOM - self._sweep_interval
 
     async def _attach(self) -> None:
         delay = 0.01
         while True:
             try:
-                async with self._starts:
-                    check_room()
-                    await self.db.call(self.db.sync_now)
+                await self._start()
             except DatabaseHeldError as error:
                 self._report(error)
                 if self._takeover:
@@ -194,6 +209,30 @@ class DatabaseTask:
                 delay *= 2
             else:
                 await self._rest()
+
+    async def _start(self) -> None:
+        """Try to attach, when it is this database's turn, which `_leave_room` gives on after a success."""
+        await self._starts.acquire()
+        try:
+            check_room()
+            await self.db.call(self.db.sync_now)
+        except BaseException:
+            self._starts.release()
+            raise
+
+    async def _leave_room(self) -> None:
+        """Let others attach once the first uploads have ended: a thousand snapshots at a time are a lot of memory.
+
+        A store that is slow, or away, holds nobody up for long.
+        """
+        try:
+            until = time.monotonic() + _FIRST_UPLOAD
+            while time.monotonic() < until:
+                if not any(replica.durable.is_zero and replica.error is None for replica in self.replicas):
+                    return
+                await asyncio.sleep(0.02)
+        finally:
+            self._starts.release()
 
     async def _until_let_go(self, error: DatabaseHeldError) -> None:
         """Wait until the process that replicates the database has let go. A lock tells nobody that it is free."""

@@ -189,7 +189,8 @@ class Directories:
         until = time.monotonic() + pause if watched else math.inf
         while (left := until - time.monotonic()) > 0:
             absent = [directory.config.dir for directory in watched if not self._folders.watches(directory)]
-            if absent and await asyncio.to_thread(_any_there, absent):
+            there = await asyncio.to_thread(_any_there, absent)
+            if there:
                 return False
             try:
                 async with asyncio.timeout(min(left, RESCAN_ABSENT) if absent else left if watched else None):

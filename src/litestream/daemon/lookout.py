@@ -34,8 +34,9 @@ class Lookout:
         """Until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
+            told = {path for path, _ in self._told}
             for entry in self._server.entries:
-                if entry.observer is not None:
+                if entry.observer is not None and (entry.db.path in told or not entry.observer.is_calm()):
                     self.judge(entry.observer.look())
                     await asyncio.sleep(0)  # a thousand databases take a while, and uploads go on
             paths = {entry.db.path for entry in self._server.entries}

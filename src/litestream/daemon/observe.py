@@ -50,6 +50,7 @@ class Observer:
         self._pos = Pos()
         self._uncopied = _Since()
         self._failing = _Since()
+        self._calm = False
         self._elsewhere = {replica.name: _Since() for replica in task.replicas}
         self._recorders = {replica.name: Recorder(replica, clock) for replica in task.replicas}
 
@@ -66,6 +67,17 @@ class Observer:
         """The last hour of the replica of that name."""
         return self._recorders[name].history
 
+    def is_calm(self) -> bool:
+        """Whether all was well at the last look, and is. Costs a tenth of a look."""
+        db, error, pos = self.task.db, self.task.error, self._pos
+        return (
+            self._calm
+            and error is None
+            and db.pos() == pos
+            and all(replica.error is None and replica.durable == pos for replica in self.task.replicas)
+            and db.uncopied() == 0
+        )
+
     def look(self) -> DatabaseStatus:
         """The status now. Call it every few seconds: what only a second look can tell is known no better than that."""
         now, db, error = self._clock(), self.task.db, self.task.error
@@ -78,6 +90,7 @@ class Observer:
             self._replica(replica, *place, pos, uncopied or 0, [waiting, failing], now)
             for replica, place in zip(self.task.replicas, self._places, strict=True)
         ]
+        self._calm = not any(since.at for since in (self._uncopied, self._failing, *self._elsewhere.values()))
         shadow = db.shadow
         return DatabaseStatus(
             path=db.path,
