@@ -13,7 +13,12 @@ from litestream.config.known_keys import SECTIONS, TOP
 _PLAIN = re.compile(r"[A-Za-z0-9_./~$+](?: ?[A-Za-z0-9_./:~$+@%=&?{}*-])*(?<!:)")
 _WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n", "~"})
 _SPECIAL = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
-_NUMBER = re.compile(r"[-+.0-9_:xobeEa-fA-F]+")
+_NUMBER = re.compile(
+    r"[-+]?(0x[0-9a-f_]+|0o?[0-7_]+|0b[01_]+|[0-9][0-9_:]*(\.[0-9_]*)?(e[-+]?[0-9]+)?|\.[0-9_]+(e[-+]?[0-9]+)?|\.inf)"
+    r"|\.nan|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*",
+    re.IGNORECASE,
+)
+"""Also dates, and what YAML 1.1 takes for a number to base 60."""
 
 
 @dataclass(slots=True)
