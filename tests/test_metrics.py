@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
 import itertools
 import re
 import sqlite3
@@ -263,6 +264,15 @@ def test_what_is_gone_is_not_shown() -> None:
     assert metrics_text(metrics) == before
 
 
+def test_documented() -> None:
+    """docs/metrics.md has every metric of ours with its type and labels, and no other."""
+    page = (Path(__file__).resolve().parent.parent / "docs" / "metrics.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (counter|gauge|histogram) \| ([`\w ]+) \|", page, re.MULTILINE)
+    documented = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    assert documented == {name: (kind, labels) for name, (kind, labels, _) in ALL.items()}
+    assert all(f"`litestream_{name}`" in page for name in OF_LTX)
+
+
 def metrics_text(metrics: Metrics) -> str:
     """The exposition, without what the process says of itself."""
     return expose(metrics).decode().partition("# HELP python")[0]
@@ -434,6 +444,29 @@ async def test_server(host: str) -> None:
     await server.close()
     with pytest.raises(OSError, match="refused"):
         await _get(server.url)
+
+
+async def test_a_large_scrape_is_compressed() -> None:
+    """Whoever accepts gzip gets it where that is worth while, and it is the same text."""
+    metrics = filled()
+    server = await serve_metrics("127.0.0.1:0", metrics)
+
+    def get(accept: str) -> tuple[str | None, bytes]:
+        with urllib.request.urlopen(urllib.request.Request(server.url, headers={"Accept-Encoding": accept})) as answer:
+            return answer.headers["content-encoding"], answer.read()
+
+    try:
+        assert (await asyncio.to_thread(get, "gzip"))[0] is None
+        for number in range(3000):
+            metrics.db_size.labels(db=f"/{number}.db").set(number)
+        kind, packed = await asyncio.to_thread(get, "gzip")
+        plain = await asyncio.to_thread(get, "identity")
+        assert (kind, plain[0]) == ("gzip", None)
+        assert len(packed) < len(plain[1]) / 4
+        assert scraped(gzip.decompress(packed).decode()) == scraped(plain[1].decode())
+        assert b'db_size{db="/2999.db"} 2999\n' in gzip.decompress(packed)
+    finally:
+        await server.close()
 
 
 def test_addresses() -> None:

@@ -97,9 +97,11 @@ class _Labelled(Generic[Entry]):
 
     def labels(self, **labels: str) -> Entry:
         """The number with these labels, made (as 0) if need be. Keep it where it is used often."""
+        key = tuple([labels.get(name, "") for name in self.label_names])
+        if len(labels) == len(key) and (found := self._values.get(key)) is not None:
+            return found  # the usual case, some 10,000 times a scrape
         if labels.keys() != set(self.label_names):
             raise ValueError(f"{self.name} has the labels {', '.join(self.label_names)}, not {', '.join(labels)}")
-        key = tuple(labels[name] for name in self.label_names)
         with self._lock:
             if key not in self._values:
                 self._values[key] = self._new()

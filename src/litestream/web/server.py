@@ -3,6 +3,8 @@ anything."""
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import ipaddress
 import socket
 from collections.abc import Sequence
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
+
+_LARGE = 64 * 1024
+"""Bytes of metrics from which on they are compressed for those who want that."""
 
 LOOPBACK = "localhost"
 """Where to listen when the address names a port alone: metrics carry paths, and nobody asked for the network."""
@@ -75,8 +80,11 @@ class WebServer:
     async def _serve(self, request: Request) -> Response:
         from starlette.responses import Response
 
-        del request
-        return Response(await expose_in_turns(self._metrics), headers={"content-type": CONTENT_TYPE})
+        body, headers = await expose_in_turns(self._metrics), {"content-type": CONTENT_TYPE, "vary": "accept-encoding"}
+        if len(body) > _LARGE and "gzip" in request.headers.get("accept-encoding", ""):
+            body = await asyncio.to_thread(gzip.compress, body, 1)
+            headers["content-encoding"] = "gzip"
+        return Response(body, headers=headers)
 
 
 async def serve_metrics(
