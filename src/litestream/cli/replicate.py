@@ -36,7 +36,7 @@ FLAGS = FlagSet(
         Flag("exec", "Run an application beside the replication: the end of either ends both.", "COMMAND"),
         Flag(
             "addr",
-            "Serve /metrics at this address; beats addr of the configuration, also when empty (nothing is served).",
+            "Serve /metrics and a status page there; beats addr of the configuration, also when empty (nothing is served).",
             "HOST:PORT",
             may_be_empty=True,
         ),
@@ -47,6 +47,7 @@ FLAGS = FlagSet(
             "restore-if-db-not-exists",
             "First restore databases that are missing; where there is no backup, go on without.",
         ),
+        Flag("takeover", "While another process replicates one of the databases, wait for its end, then go on."),
         Flag("json", "Write the log as JSON, one object a line; beats logging.type of the configuration."),
     ),
     max_args=None,
@@ -79,8 +80,8 @@ def run(parsed: Parsed) -> int:
                     raise ConfigError(f"{_ONCE_EXEC}: exec is set in {config.source}")
                 outcome = asyncio.run(_once(config, missing, wishes, signals, logger))
             else:
-                source = _source(parsed, config)
-                outcome = asyncio.run(_serve(config, addr, command, missing, signals, parent, logger, source))
+                source, takeover = _source(parsed, config), parsed.switch("takeover")
+                outcome = asyncio.run(_serve(config, addr, command, missing, signals, parent, logger, source, takeover))
         except LitestreamError as e:
             parent.failed(str(e))
             raise
@@ -102,6 +103,8 @@ def _wishes(parsed: Parsed) -> Wishes | None:
         raise ConfigError(_ONCE_EXEC)
     if parsed.text("addr"):
         raise ConfigError("cannot specify -once flag with -addr")
+    if parsed.switch("takeover"):
+        raise ConfigError("cannot specify -once flag with -takeover")
     from litestream.daemon.once import Wishes
 
     return Wishes(snapshot, retention)
@@ -177,6 +180,7 @@ async def _serve(
     parent: ParentLink,
     logger: logging.Logger,
     source: Source | None,
+    takeover: bool,
 ) -> Outcome:
     from litestream.daemon.build import build
     from litestream.daemon.notify import Notifier
@@ -193,9 +197,12 @@ async def _serve(
         stop.set()
 
     parent.watch(loop, orphaned)
+    if takeover and not await _freed(config, stop, notifier, logger, web=bool(addr) or config.socket.enabled):
+        return Outcome({database.path: "not begun" for database in config.databases})
     if missing and not await _restored(missing, stop, notifier, logger):
         return Outcome()
-    async with build(config, logger, addr=addr, command=command, notifier=notifier, source=source) as server:
+    settings = {"addr": addr, "command": command}
+    async with build(config, logger, **settings, notifier=notifier, source=source, takeover=takeover) as server:
 
         def ready() -> None:
             if server.on_hangup is not None:
@@ -221,6 +228,18 @@ async def _once(
         return Outcome({database.path: "not begun" for database in config.databases})
     async with entries_of(config) as entries:
         return await Once(entries, wishes, patience=config.shutdown_sync_timeout, logger=logger).run(stop)
+
+
+async def _freed(config: Config, stop: asyncio.Event, notifier: Notifier, logger: logging.Logger, *, web: bool) -> bool:
+    """Wait for the end of the process that has the databases; False if we were told to stop first."""
+    from litestream.daemon.takeover import until_free
+
+    extending = asyncio.create_task(notifier.starting())
+    try:
+        return await until_free(config.databases, stop, logger, web=web)
+    finally:
+        extending.cancel()
+        await asyncio.gather(extending, return_exceptions=True)
 
 
 async def _restored(

@@ -29,6 +29,13 @@ _SHARED = (
         ALL,
         "how often the replica is restored beside the local state and compared with the database (0s: never)",
     ),
+    works(
+        "lease",
+        Kind.FLAG,
+        "",
+        "whether the replica is claimed before it is written to, so that a second host is found out (where the store "
+        "has conditional writes)",
+    ),
     warned(
         "auto-recover",
         Kind.FLAG,

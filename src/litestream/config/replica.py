@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr, SecretStr, WithJsonSchema, model_valida
 from litestream.config.paths import destination
 from litestream.config.store_keys import BY_NAME, NETWORK, belongs_elsewhere
 from litestream.config.store_settings import SettingError, StoreSettings
-from litestream.config.values import Seconds
+from litestream.config.values import Flag, Seconds
 from litestream.errors import StoreConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class ReplicaDefaults(StoreSettings):
     retention: Seconds | None = None
     retention_check_interval: Seconds | None = None
     validation_interval: Seconds | None = None
+    lease: Flag | None = None
 
 
 class ReplicaConfig(StoreSettings):
@@ -51,6 +52,8 @@ class ReplicaConfig(StoreSettings):
     """0: nothing is ever deleted."""
     validation_interval: Seconds = 0.0
     """0: never."""
+    lease: Flag | None = None
+    """Whether the replica is claimed before it is written to; None: where the store can hold a lease."""
     _backend: BackendConfig | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")

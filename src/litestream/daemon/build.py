@@ -53,11 +53,13 @@ async def build(
     command: str = "",
     notifier: Notifier | None = None,
     source: Source | None = None,
+    takeover: bool = False,
 ) -> AsyncIterator[Server]:
     """A server for everything in the configuration, nothing of it opened yet. Runs on the current event loop.
 
-    `command` is the application to run beside it. With `addr`, `/metrics` and a page are there. `notifier` has the
-    service manager told how it goes. From `source` the configuration can be read again. Raises `ConfigError` if that
+    `command` is the application to run beside it. With `addr`, `/metrics` and a page are there. `notifier` has
+    the service manager told how it goes. From `source` the configuration can be read again. With
+    `takeover` the end of another process that replicates a database is waited for. Raises `ConfigError` if that
     address, or the control socket, cannot be had, a package for a replica is missing, or a replica could only be read.
     """
     _check_age(config)
@@ -71,7 +73,7 @@ async def build(
         turn, starts = asyncio.Semaphore(1), asyncio.Semaphore(STARTS)
 
         def make(database: DatabaseConfig) -> Entry:
-            return _entry(database, watcher, lane, measures, turn, starts)
+            return _entry(database, watcher, lane, measures, turn, starts, takeover=takeover)
 
         server = Server(
             [make(database) for database in config.databases],
@@ -131,6 +133,8 @@ def _entry(
     measures: Measures,
     turn: asyncio.Semaphore,
     starts: asyncio.Semaphore,
+    *,
+    takeover: bool = False,
 ) -> Entry:
     """One database with its replicas. `turn` is whose turn it is to be validated: one at a time. So is `starts`, of
     attaching: several at a time."""
@@ -147,18 +151,22 @@ def _entry(
     )
     meta_path = config.meta_path or default_meta_path(config.path)
     replicas = [_replica(db, replica, meta_path, turn) for replica in config.replicas]
-    task = DatabaseTask(db, replicas, watcher, sweep_interval=config.monitor_interval, starts=starts)
+    task = DatabaseTask(db, replicas, watcher, sweep_interval=config.monitor_interval, starts=starts, takeover=takeover)
     observer = Observer(task, [(replica.type, replica.location) for replica in config.replicas])
     described = [_described(replica) for replica in config.replicas]
-    entry = Entry(db, replicas, task.run, described, task.tried, config, observer, task.all_durable)
+    entry = Entry(db, replicas, task.run, described, task.tried, config, observer, task.all_durable, held=task.held)
     entry.forget = measures.watch(entry)
     return entry
 
 
 def _replica(db: DB, config: ReplicaConfig, meta_path: str, turn: asyncio.Semaphore) -> Replica:
+    client = config.open(metrics=DEFAULT, budget=_budget(db, config, meta_path))
+    if config.lease and not client.store.conditional:
+        name = f"{shown(db.path)}({shown(config.label)})"
+        raise ConfigError(f"{name}: lease cannot be on: the store has no conditional writes; take the key away")
     return Replica(
         db,
-        config.open(metrics=DEFAULT, budget=_budget(db, config, meta_path)),
+        client,
         name=config.name,
         sync_interval=config.sync_interval,
         snapshot_interval=config.snapshot_interval,
@@ -166,6 +174,7 @@ def _replica(db: DB, config: ReplicaConfig, meta_path: str, turn: asyncio.Semaph
         retention_check_interval=config.retention_check_interval,
         validation_interval=config.validation_interval,
         validator=_validator(db, turn) if config.validation_interval > 0 else None,
+        lease=config.lease is not False,
     )
 
 

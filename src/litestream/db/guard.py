@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -32,18 +33,10 @@ class Guard:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(os.path.join(meta, _NAME), flags, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
             os.pwrite(descriptor, b"%*d\n" % (_SIZE - 1, os.getpid()), 0)
             os.ftruncate(descriptor, _SIZE)
             fsutil.remove_stale_temps(meta)
-        except BlockingIOError as error:
-            pid = _holder(descriptor)
-            os.close(descriptor)
-            raise DatabaseHeldError(
-                f"another litestream replicates this database already (process {pid or 'unknown'}): "
-                "stop that one first, or wait for its end with replicate -takeover",
-                pid,
-            ) from error
         except BaseException:
             os.close(descriptor)
             raise
@@ -56,18 +49,50 @@ class Guard:
             self._descriptor = -1
 
 
+def holder(meta: str) -> int | None:
+    """The process that has the lock of the local state in `meta`; 0 if it is not known, None if there is none."""
+    try:
+        descriptor = os.open(os.path.join(meta, _NAME), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None  # whoever attaches meets it too, and says so
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = _holder(descriptor)
+        if not pid:  # somebody may only have looked
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+        raise DatabaseHeldError(
+            f"another litestream replicates this database already (process {pid or 'unknown'}): "
+            "stop that one first, or wait for its end with replicate -takeover",
+            pid,
+        ) from None
+
+
 def _holder(descriptor: int) -> int:
     """The process that the file names; 0 if that is none. One that was killed may still stand there for a moment."""
     for look in range(_LOOKS):
         if look:
             time.sleep(_PAUSE)
         text = os.pread(descriptor, _SIZE, 0).strip()
-        if text.isdigit() and int(text) > 0 and _is_there(int(text)):
+        if text.isdigit() and int(text) > 0 and is_there(int(text)):
             return int(text)
     return 0
 
 
-def _is_there(pid: int) -> bool:
+def is_there(pid: int) -> bool:
+    """Whether there is a process of that id."""
     try:
         os.kill(pid, 0)
     except PermissionError:

@@ -132,7 +132,7 @@ class Keeper:
         began = self._clock()
         found = read_keys([info.key for info in await self._client.store.list(PREFIX)])
         if self._note is None or found.epoch < self._note.epoch:
-            await self._claim(found)
+            await self._claim(found, began)
         elif found.epoch > self._note.epoch:
             await self._lose(found.epoch)
         elif self._note.ready:
@@ -143,7 +143,10 @@ class Keeper:
             self._keep(replace(self._note, ready=True))
             self._until = began + TERM
 
-    async def _claim(self, found: Found) -> None:
+    async def _claim(self, found: Found, began: float) -> None:
+        """Create the next epoch's object, after a listing that `began` then."""
+        if self._pending is not None and self._pending[0].epoch < found.epoch:
+            self._pending = None  # it may have been ours for a while, and deleted since
         if self._pending is None:
             record = await self._read(found.epoch)
             ended = record is not None and self._has_ended(record)
@@ -154,7 +157,6 @@ class Keeper:
                 self._pending = self._prepare(decision, record)
         assert self._pending is not None  # or the lease was lost
         record, wait = self._pending
-        began = self._clock()
         try:
             await self._client.store.put(lease_key(record.epoch), record.pack(), create_only=True)
         except ObjectExistsError:
@@ -163,12 +165,12 @@ class Keeper:
             raise StorageError(text, key=lease_key(record.epoch), code="LeaseTaken") from None
         self._pending = None
         self._note = Note(record.epoch, record.token, self._host, ready=not wait)
-        # The term begins before the put was sent, the wait after it was answered.
+        # The term begins before the listing was sent, the wait after the put was answered.
         self._until, self._ready_at = began + TERM, self._clock() + WAIT
         if not wait:
             self._keep(self._note)
         self._logger.debug("lease taken: epoch %d", record.epoch)
-        await self._clean_up(found)
+        await self._clean_up(found, record.epoch)
 
     def _prepare(self, claim: Claim, before: Record | None) -> tuple[Record, bool]:
         """What is to be created; a note of it is kept first."""
@@ -206,10 +208,10 @@ class Keeper:
         )
         raise LeaseLostError(self._lost)
 
-    async def _clean_up(self, found: Found) -> None:
+    async def _clean_up(self, found: Found, ours: int) -> None:
         """Delete what is older. Where that is not allowed there is one more small object per start."""
         keys = [*found.older]
-        if found.epoch:
+        if 0 < found.epoch < ours:
             keys += [lease_key(found.epoch), *([released_key(found.epoch)] if found.released else [])]
         if not self._tidy or not keys:
             return
