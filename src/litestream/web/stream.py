@@ -182,7 +182,7 @@ class _Stream:
         while at.generation == self.db.current_generation():
             changed.clear()
             self.db.keep_until = time.monotonic() + KEPT
-            segments = self.db.wal_segments(at.generation)
+            now, segments = self.db.pos(), self.db.wal_segments(at.generation)
             for info in segments[bisect_left(segments, at, key=lambda info: info.pos) :]:
                 if info.pos != at and (info.offset or info.index != at.index + 1):
                     return  # it was too slow, and what comes next is kept no longer
@@ -192,6 +192,8 @@ class _Stream:
                 stamp = read_stamp(body)
                 assert stamp is not None  # every segment of the shadow WAL has one
                 at = Pos(at.generation, *stamp.required)
+            if now.generation == at.generation and at < now:
+                return
             await changed.wait()
 
     async def _snapshot(self, send: Send) -> Pos:
