@@ -36,7 +36,7 @@ FLAGS = FlagSet(
         Flag("exec", "Run an application beside the replication: the end of either ends both.", "COMMAND"),
         Flag(
             "addr",
-            "Serve /metrics and a status page there; beats addr of the configuration, also when empty (nothing is served).",
+            "Serve /metrics and a status page there; beats addr of the file, also when empty (nothing is served).",
             "HOST:PORT",
             may_be_empty=True,
         ),
