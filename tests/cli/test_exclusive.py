@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,6 @@ from helpers import state
 from helpers.app import App
 from helpers.cli import OURS, Daemon, Database, Program, generations, wait_until, write_config
 
-ADDRESS = "127.0.0.1:19478"
 FAST = """#!{python}
 import sys
 from litestream.replica import lease
@@ -106,13 +106,15 @@ def test_takeover(
     """It waits without doing anything, and within a second of the first one's end it replicates: the same generation,
     nothing lost while a writer goes on, an address that both configurations have, and only then its application.
     """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
     started = tmp_path / "started"
-    first = daemons(config, args=["-addr", ADDRESS]).start()
+    first = daemons(config, args=["-addr", address]).start()
     first.wait_for_objects(tmp_path / "rep")
     second = daemons(
         config,
         log=tmp_path / "second.log",
-        args=["-takeover", "-addr", ADDRESS, "-exec", f"sh -c 'touch {started}; exec sleep 60'"],
+        args=["-takeover", "-addr", address, "-exec", f"sh -c 'touch {started}; exec sleep 60'"],
     ).start()
     second.wait_for_log(rf"waiting for the end of the other litestream process={first.pid}")
     app.start_writing(tmp_path / "app.db", pause=0.005)
