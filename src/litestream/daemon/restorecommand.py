@@ -13,8 +13,6 @@ from litestream.config.loader import replica_at
 from litestream.config.replica import ReplicaDefaults
 from litestream.errors import ConfigError
 
-_AWKWARD = re.compile("[^\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]")
-"""Control characters, and what carries a byte that is no UTF-8."""
 _SPECIAL = re.compile("[%?#\udc80-\udcff]")
 _PLAIN = frozenset(string.ascii_letters + string.digits + "/._-+:=@%, ")
 
@@ -60,7 +58,7 @@ def _line(*words: str) -> str:
 
 def _quoted(word: str) -> str:
     """For a shell; what cannot be shown is written as bash, zsh and ksh have it."""
-    if not _AWKWARD.search(word):
+    if word.isprintable():
         return shlex.quote(word)
     raw = word.encode("utf-8", "surrogateescape")
     return "$'" + "".join(chr(b) if chr(b) in _PLAIN else f"\\x{b:02x}" for b in raw) + "'"
