@@ -38,6 +38,11 @@ VERBS = {
     "wal": "list available WAL segments of a database",
 }
 
+ELSEWHERE = {
+    "ltx": "replicas hold snapshots and WAL segments here, and no LTX files: see snapshots and wal",
+}
+"""Verbs of official releases that there cannot be here, and why."""
+
 _MODULES = {"list": "list_"}
 """Where a verb's module cannot have its name: it would be `list` in here as well."""
 
@@ -116,6 +121,8 @@ def _dispatch(argv: list[str]) -> int:
             stdout.write(usage())
             return 0
         name, rest = rest[0], ["-h"]
+    if name in ELSEWHERE:
+        return fail(f"litestream {name}: unknown command: {ELSEWHERE[name]}")
     if name not in VERBS:
         guess = closest(name, list(VERBS))
         hint = f"did you mean {guess}?" if guess else "see: litestream help"

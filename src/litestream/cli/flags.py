@@ -17,6 +17,15 @@ _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 HELP_NAMES = frozenset({"h", "help"})
 
 
+_NO_LTX = "replicas hold WAL segments here, and no LTX files"
+ELSEWHERE = {
+    ("restore", "txid"): f"{_NO_LTX}: -index or -timestamp say how far",
+    ("restore", "v"): "the log says what is done: see -log-level",
+    ("wal", "level"): f"{_NO_LTX} of several levels",
+}
+"""Flags of official releases that there cannot be here: by verb and name, why, and what there is."""
+
+
 class HelpRequestedError(Exception):
     """`-h` was given; the caller prints the help text on stdout and exits 0."""
 
@@ -113,6 +122,8 @@ class FlagSet:
         for flag in self.flags:
             if flag.name == name:
                 return flag
+        if (self.verb, name) in ELSEWHERE:
+            raise ConfigError(f"flag provided but not defined: -{name}: {ELSEWHERE[self.verb, name]}")
         guess = closest(name, [flag.name for flag in self.flags])
         suggestion = f" (did you mean -{guess}?)" if guess else self._see_help()
         raise ConfigError(f"flag provided but not defined: {word.partition('=')[0]}{suggestion}")

@@ -351,7 +351,9 @@ class _Builder:
         keep_all = defaults["keep-all"]
         others = {name: value for name, value in defaults.items() if name != "keep-all"}
         try:
-            kind, _ = destination(raw.get("type"), raw.get("path"), raw.get("url"), raw)
+            # A default may say the place of a replica that has no URL to say it.
+            settings = raw if raw.get("url") else {**others, **raw}
+            kind, _ = destination(raw.get("type"), raw.get("path"), raw.get("url"), settings)
         except DestinationError as error:
             hidden = self._is_hidden(error.value)
             self._problem((*loc, error.key), "the replica type is not supported" if hidden else str(error))
