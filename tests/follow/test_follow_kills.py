@@ -57,4 +57,5 @@ def test_readers_see_committed_states_only_whoever_is_killed(
         assert found.last > 0
         assert found.looks > 20
     assert kills >= 3
+    assert "deleted" not in pair.follower.text(), "the follower's locks keep readers from deleting the WAL"
     wait_until(lambda: content(pair.copy) == content(pair.db), "the copy is the database")

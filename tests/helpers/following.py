@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.app import TESTS
-from helpers.cli import Daemon, Yaml, wait_until
+from helpers.cli import OURS, Daemon, Yaml, environment, wait_until
 
 TOKEN = "sesame"
 
@@ -129,3 +129,11 @@ def content(path: Path) -> str:
     return subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
     ).stdout.strip()
+
+
+def restoring(log: Path, *args: str) -> subprocess.Popen[bytes]:
+    """`litestream restore ARGS` in the background."""
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [str(OURS.binary), "restore", *args], env=environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=file
+        )

@@ -104,8 +104,9 @@ class Copy:
     def replace(self, temp: str, pos: Pos) -> None:
         """Make the copy the database in the file `temp`, which stands at `pos`; all at once for its readers.
 
-        `temp` is beside the copy: where there is none yet, it becomes the copy. Raises `NotADatabaseError`, and
-        `DatabaseError` if it cannot take the place of the copy.
+        `temp` is beside the copy: where there is none yet, it becomes the copy. Whoever has it open closes it before
+        `replaced` is called, which is the second half. Raises `NotADatabaseError`, and `DatabaseError` if it cannot
+        take the place of the copy.
         """
         with open(temp, "rb") as content, local_errors(self.meta):
             page_size, is_wal = file_header(content)
@@ -121,9 +122,18 @@ class Copy:
                 )
             else:
                 self._local.replace(content, pages, self._intent(pos, ""))
-        self._moved(pos, "")
+
+    def replaced(self, pos: Pos) -> None:
+        """After `replace`: open the copy if it is new, and note where it stands.
+
+        Not before: to close any descriptor on the file would drop the locks that keep its WAL from being deleted.
+        """
         assert self._note is not None  # opened
-        self._note.write(self._written(self.place, self.place))
+        with local_errors(self.meta):
+            if self._local is None:
+                self._local = LocalCopy(self.path)
+            self._moved(pos, "")
+            self._note.write(self._written(self.place, self.place))
 
     def checkpoint(self) -> None:
         """Empty the copy's WAL if it has grown, and no reader needs it."""
@@ -175,7 +185,6 @@ class Copy:
         fsutil.fsync_file(temp)
         os.rename(temp, self.path)
         fsutil.fsync_dir(os.path.dirname(self.path))
-        self._local = LocalCopy(self.path)
 
     def _intent(self, pos: Pos, salts: str) -> Callable[[Mark], None]:
         """Writes down where the copy is about to be, before anybody can see it there."""

@@ -178,6 +178,7 @@ class Follower:
                     file.write(piece)
             await self.call(_check, file, stream.position.generation != "")
             await self.call(self._copy.replace, file.temp, pos)
+        await self.call(self._copy.replaced, pos)
         self._following()
         return self._assembler(pos)
 

@@ -162,6 +162,7 @@ class StoreFollower:
         with fsutil.AtomicFile(self._copy.path) as file:
             result = await restore(self._replicas, file.temp, options=replace(self._options, force=True))
             await self._call(lambda: self._copy.replace(file.temp, result.pos))
+        await self._call(lambda: self._copy.replaced(result.pos))
         self._client = dict(self._replicas)[result.replica]
         self._news = time.monotonic()
         self._logger.info("restored", extra={"fields": {"pos": result.pos, "from": result.replica}})
