@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -384,4 +385,35 @@ def test_directories_come_and_go_with_their_databases(place: Place) -> None:
     place.config.write_text(json.dumps({**place.top, "dbs": [own]}))
     assert place.reload()["removed"] == [str(place.db("b"))]
     OURS.converge(place.db("b"), place.folder / "all" / "b.db", place.folder / "out.db")
+    assert place.daemon.stop() == 0
+
+
+def test_the_lease_goes_on_with_a_replica_that_changes(place: Place) -> None:
+    """Nobody waits, and nobody is taken for another host."""
+    place.start(place.entry("a"))
+    for seconds in (2, 3, 4):
+        slower = {"type": "file", "path": str(place.replica("a")), "sync-interval": f"{seconds * 50}ms"}
+        place.write(Database(place.db("a"), [slower]))
+        place.reload()
+        place.insert("a")
+        place.safe("a")
+    assert not place.lines(" WARN ")
+    assert not place.lines(" ERROR ")
+    assert place.daemon.stop() == 0
+
+
+def test_a_follower_begins_to_replicate_by_itself(place: Place) -> None:
+    """A database with `upstream` gets replicas instead: it is opened as one that is written here."""
+    following = {"path": str(place.db("b")), "upstream": {"url": "http://127.0.0.1:9", "path": "/nowhere"}}
+    own = {"path": str(place.db("a")), "replicas": [{"path": str(place.replica("a")), "sync-interval": "50ms"}]}
+    place.db("b").unlink()
+    place.config.write_text(json.dumps({**place.top, "dbs": [own, following]}))
+    place.daemon = place.daemons(place.config).start()
+    place.daemon.wait_until_ready()
+    wait_until(place.at.exists, "the socket")
+    shutil.copy(place.db("a"), place.db("b"))
+    place.write(place.entry("a"), place.entry("b"))
+    assert place.reload()["changed"] == [str(place.db("b"))]
+    place.insert("b")
+    place.safe("b")
     assert place.daemon.stop() == 0

@@ -123,22 +123,24 @@ class DatabaseTask:
         async with self._starting:
             before, self.replicas = self.replicas, list(replicas)
             exchanged()
-            gone = [replica for replica in before if replica not in self.replicas]
-            for replica in gone:
-                await replica.stop()
-                self.db.acknowledge(replica.name, None)
+            for replica in before:
+                if replica not in self.replicas:
+                    await self._dismiss(replica)  # to the end: it gives back the lease that the next one takes
             if self._started:
                 await asyncio.gather(*(replica.start() for replica in self.replicas if replica not in before))
             if sweep_interval != self._sweep_interval:
                 self._sweep_interval = sweep_interval
                 self._watcher.add(self.db.real_path, self._on_change, self._on_sweep, sweep_interval)
         self._changed.set()
-        for replica in gone:
-            try:
-                await replica.close()
-            except LitestreamError as error:
-                fields = {"db": self.db.path, "replica": replica.name, "error": str(error)}
-                self._logger.warning("cannot close the replica", extra={"fields": fields})
+
+    async def _dismiss(self, replica: Replica) -> None:
+        await replica.stop()
+        self.db.acknowledge(replica.name, None)
+        try:
+            await replica.close()
+        except LitestreamError as error:
+            fields = {"db": self.db.path, "replica": replica.name, "error": str(error)}
+            self._logger.warning("cannot close the replica", extra={"fields": fields})
 
     def replica(self, name: str) -> Replica | None:
         """The replica of that name, if there is one."""

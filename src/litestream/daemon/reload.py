@@ -198,7 +198,7 @@ class Reloader:
 
     async def _try(self, entry: Entry | None, database: DatabaseConfig) -> None:
         """Raise `ConfigError` now for what cannot be made later."""
-        if entry is not None:
+        if entry is not None and entry.observer is not None and database.upstream is None:
             await self._workshop.change(entry, database).drop()
 
     def _has_directories(self, plan: _Plan) -> bool:
@@ -235,13 +235,11 @@ class Reloader:
             self._control.keep_stopped(path, config)
         await self._begin(plan.begun)
         missing = await self._let_go(plan)
-        for change in plan.changes:
-            async with self._control.alone(change.config.path):
-                await self._change(change)
+        await asyncio.gather(*map(self._change, plan.changes))
         inside = Changes()
         if has_directories and self._server.running:
             inside = await self._directories.reconfigure(plan.config)
-        await self._begin([*plan.waiting, *map(self._workshop.make, plan.again)])
+        await self._begin([*plan.waiting, *self._made(plan.again)])
         return self._told(plan, inside, missing)
 
     async def _begin(self, entries: Sequence[Entry]) -> None:
@@ -278,11 +276,22 @@ class Reloader:
         return missing
 
     async def _change(self, change: Change) -> None:
-        if self._is_there(change):
-            await change.apply(self._logger)
-            return
-        await change.drop()
-        self._control.keep_stopped(change.config.path, change.config)  # stopped meanwhile
+        async with self._control.alone(change.config.path):
+            if self._is_there(change):
+                await change.apply(self._logger)
+                return
+            await change.drop()
+            self._control.keep_stopped(change.config.path, change.config)  # stopped meanwhile
+
+    def _made(self, databases: Sequence[DatabaseConfig]) -> list[Entry]:
+        entries = []
+        for database in databases:
+            try:
+                entries.append(self._workshop.make(database))
+            except ConfigError as error:
+                fields = {"db": database.path, "error": str(error)}
+                self._logger.log(logging.ERROR, "database not replicated", extra={"fields": fields})
+        return entries
 
     def _is_there(self, change: Change) -> bool:
         return self._server.running and self._server.entry(change.config.path) is change.entry
