@@ -139,8 +139,10 @@ async def _tried(config: Config) -> list[str]:
     warnings = []
     for path, replicas in entries:
         for replica in replicas:
-            client = replica.open()  # a package that this machine does not have
+            client = replica.open()  # raises for a package that this machine does not have
             await client.close()
+            if replica.lease and not client.store.conditional:
+                raise ConfigError(f"{path}({replica.label}): lease cannot be on: the store has no conditional writes")
             if replica.age is not None and not replica.age.recipients:
                 warnings.append(
                     f"{path}({replica.label}): age has identities only: it can be restored from, not replicated to"

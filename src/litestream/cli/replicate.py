@@ -29,7 +29,7 @@ FLAGS = FlagSet(
     usage="replicate [flags]\nreplicate [flags] DB_PATH REPLICA_URL...",
     about=(
         "Replicate databases until stopped. SIGINT or SIGTERM: a last sync, then the end (exit code 0 if everything\n"
-        "is in the replicas); a second signal ends it at once."
+        "is in the replicas); a second signal ends it at once. SIGHUP: the configuration file is read again."
     ),
     flags=(
         *COMMON,
