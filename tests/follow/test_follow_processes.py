@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from helpers.app import App
-from helpers.cli import Daemon, wait_until
+from helpers.cli import OURS, Daemon, wait_until
 from helpers.following import Pair, Reader, content, restoring
 from helpers.tls import make_certificates
 
@@ -149,6 +149,27 @@ def test_the_wrong_token(tmp_path: Path, apps: Apps, daemons: Daemons) -> None:
     pair.follower.wait_for_log("the upstream answers 401: wrong or missing bearer token")
     assert not pair.copy.exists()
     assert "open-up" not in pair.follower.text() + pair.source.text()
+
+
+def test_the_status_of_a_follower(tmp_path: Path, apps: Apps, daemons: Daemons) -> None:
+    """`litestream status` says whether it follows, and why not; it is not replicated, so it cannot be stopped."""
+    pair = Pair(tmp_path, daemons)
+    app = apps().create(pair.db)
+    app.ledger(2)
+    control = str(tmp_path / "control.sock")
+    config = pair.follower.config
+    config.write_text(json.dumps({**json.loads(config.read_text()), "socket": {"enabled": True, "path": control}}))
+    pair.start()
+    pair.wait_for("SELECT max(n) FROM ledger", 2)
+    good = OURS.run("status", "-config", config)
+    assert (good.code, " ok " in good.out) == (0, True)
+    pair.source.stop()
+    pair.follower.wait_for_log("follow error")
+    bad = OURS.run("status", "-config", config)
+    assert bad.code == 1
+    assert "not following: cannot reach the upstream" in bad.err
+    refused = OURS.run("stop", "-socket", control, pair.copy)
+    assert (refused.code, "it follows another database" in refused.err) == (1, True)
 
 
 def test_over_tls(tmp_path: Path, apps: Apps, daemons: Daemons) -> None:

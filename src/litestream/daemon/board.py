@@ -134,7 +134,7 @@ class Board:
 def _signs(entry: Entry) -> tuple[object, ...]:
     """What is different when something happened at a database, as far as that can be had for nothing."""
     if entry.observer is None:
-        return ()
+        return (entry.look(),) if entry.look is not None else ()
     task = entry.observer.task
     return (
         task.db.pos(),

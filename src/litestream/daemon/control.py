@@ -314,8 +314,9 @@ class Controller:
             stopped.status for path, stopped in self._stopped.items() if wanted in ("", path)
         ]
         for entry in self._server.entries:
-            if wanted in ("", entry.db.path) and entry.observer is not None:
-                found.append(entry.observer.look())
+            look = entry.observer.look if entry.observer is not None else entry.look
+            if wanted in ("", entry.db.path) and look is not None:
+                found.append(look())
                 if len(found) % 100 == 0:
                     await asyncio.sleep(0)  # a thousand databases take a while, and uploads go on
         if wanted and not found:
@@ -417,7 +418,7 @@ class Controller:
 
 def _parts(entry: Entry) -> tuple[DatabaseConfig, Observer]:
     if entry.config is None or entry.observer is None:
-        raise LitestreamError(f"nobody looks after {entry.db.path}")
+        raise LitestreamError(f"it follows another database, and is not replicated: {entry.db.path}")
     return entry.config, entry.observer
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
 from litestream.config import Config, DatabaseConfig
 from litestream.daemon.server import Entry, Server
+from litestream.daemon.status import ERROR, NO_DATABASE, OK, DatabaseStatus
 from litestream.db.db import DB
 from litestream.errors import ConfigError
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
+    from litestream.follow.follower import Follower
     from litestream.web.stream import Streams
 
 
@@ -27,7 +30,23 @@ def follower_entry(config: DatabaseConfig, lane: Executor) -> Entry:
     token = wanted.token.get_secret_value() if wanted.token is not None else ""
     upstream = Upstream(wanted.url, wanted.path or config.path, token, wanted.ca or "")
     follower = Follower(config.path, upstream, meta_path=config.meta_path, lane=lane)
-    return Entry(follower, (), follower.run, (), follower.tried, config)
+    return Entry(follower, (), follower.run, (), follower.tried, config, look=lambda: _status(follower))
+
+
+def _status(follower: Follower) -> DatabaseStatus:
+    """`ok` while it follows, `error` and the reason otherwise."""
+    status, error = (NO_DATABASE if follower.pos().is_zero else OK), ""
+    if follower.error is not None:
+        status, error = ERROR, f"not following: {follower.error}"
+    size, wal_size = _size(follower.path), _size(f"{follower.path}-wal")
+    return DatabaseStatus(follower.path, status, follower.pos(), size, wal_size, error=error)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def streams(config: Config, addr: str, server: Server) -> Streams:

@@ -29,6 +29,7 @@ from litestream.errors import (
 if TYPE_CHECKING:
     from litestream.config import DatabaseConfig
     from litestream.daemon.observe import Observer
+    from litestream.daemon.status import DatabaseStatus
 
 T = TypeVar("T")
 
@@ -100,6 +101,8 @@ class Entry:
     """Called once the entry is no longer watched: what others keep of it goes."""
     held: Callable[[], DatabaseHeldError | None] = _by_nobody
     """The error that names another process of this host which replicates the database; None if there is none."""
+    look: Callable[[], DatabaseStatus] | None = None
+    """How a database is that nobody observes, since it is not replicated but follows another."""
 
 
 class Last(Enum):

@@ -85,6 +85,8 @@ def detail_view(entry: Entry, config: Config) -> View | None:
 
 def _unobserved(entry: Entry) -> View:
     """A database that follows another one: nothing is replicated from here."""
+    if entry.look is not None:
+        return _view(entry.look(), [])
     pos = entry.db.pos()
     return _view(DatabaseStatus(entry.db.path, NOT_INITIALIZED if pos.is_zero else OK, pos), [])
 
