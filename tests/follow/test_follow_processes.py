@@ -127,6 +127,28 @@ def test_readers_that_come_and_go_leave_the_wal_alone(tmp_path: Path, apps: Apps
     assert pair.copy.with_name("copy.db-wal").exists()
 
 
+def test_pages_of_another_size(tmp_path: Path, apps: Apps, daemons: Daemons) -> None:
+    """The copy stays what it was, and the error says what to do; when that was done, there is a copy again."""
+    pair = Pair(tmp_path, daemons)
+    app = apps().create(pair.db)
+    app.ledger(2)
+    pair.start()
+    pair.wait_for("SELECT max(n) FROM ledger", 2)
+    pair.source.stop()
+    app.script("PRAGMA journal_mode = DELETE; PRAGMA page_size = 8192; VACUUM; PRAGMA journal_mode = WAL")
+    app.ledger(1)
+    pair.source.start()
+    pair.follower.wait_for_log("has pages of 8192 bytes now, its copy of 4096")
+    pair.wait_for("SELECT max(n) FROM ledger", 2)
+    pair.follower.stop()
+    for name in ("copy.db", "copy.db-wal", "copy.db-shm"):
+        pair.copy.with_name(name).unlink()
+    pair.follower.start()
+    wait_until(pair.copy.exists, "there is a copy")
+    pair.wait_for("SELECT max(n) FROM ledger", 3)
+    equal(pair)
+
+
 def test_another_database_is_never_followed_into(tmp_path: Path, apps: Apps, daemons: Daemons) -> None:
     """What was not made by following stays as it is, and the log says what to do."""
     pair = Pair(tmp_path, daemons)
