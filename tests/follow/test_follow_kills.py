@@ -1,6 +1,6 @@
 """Either side is killed at any moment, while writers and readers go on.
 
-The suite's form takes about 12 s; LITESTREAM_LONG makes it four minutes, LITESTREAM_FOLLOW_SEED draws other moments.
+The suite's form takes about 10 s; LITESTREAM_LONG makes it four minutes, LITESTREAM_FOLLOW_SEED draws other moments.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from helpers.cli import Daemon, wait_until
 from helpers.following import Pair, Reader, content
 from helpers.rig import LONG
 
-SECONDS = 240.0 if LONG else 10.0
+SECONDS = 240.0 if LONG else 7.0
 SEED = int(os.environ.get("LITESTREAM_FOLLOW_SEED", "1"))
 
 

@@ -31,7 +31,7 @@ def test_a_commit_is_in_the_copy_within_100_ms(tmp_path: Path, apps: Apps, daemo
     pair.start()
     reader = apps().open(pair.copy, pragmas=["query_only=1"])
     delays = []
-    for _ in range(40):
+    for _ in range(30):
         n = app.ledger(1)
         began = time.perf_counter()
         while reader.one("SELECT coalesce(max(n), 0) FROM ledger") < n:
@@ -39,7 +39,7 @@ def test_a_commit_is_in_the_copy_within_100_ms(tmp_path: Path, apps: Apps, daemo
             time.sleep(0.0005)
         delays.append(time.perf_counter() - began)
         time.sleep(0.02)
-    assert sorted(delays)[20] < 0.1
+    assert sorted(delays)[15] < 0.1
 
 
 def test_everything_comes_along(tmp_path: Path, apps: Apps, daemons: Daemons) -> None:
@@ -48,7 +48,7 @@ def test_everything_comes_along(tmp_path: Path, apps: Apps, daemons: Daemons) ->
     app = apps().create(pair.db)
     pair.start()
     reader = Reader(pair.copy)
-    app.fill(6000)  # more than a segment, and more than is held in memory
+    app.fill(3000)  # more than a segment, and more than is held in memory
     app.sql("CREATE INDEX bulk_body ON bulk(body)")
     equal(pair)
     app.ledger(20)

@@ -84,7 +84,7 @@ def test_readers_see_each_transaction(source: Source, copy: LocalCopy, apps: App
     """A reader with a connection of its own, open all the time, sees inserts, deletes, schema changes and VACUUM."""
     reader = apps().open(source.copy, pragmas=["query_only=1"])
     chance = random.Random(3)
-    for number in range(40):
+    for number in range(20):
         source.app.ledger(chance.randint(1, 5))
         if number % 5 == 1:
             source.app.sql(f"CREATE TABLE t{number}(a UNIQUE, b)")

@@ -87,6 +87,8 @@ class Streams:
             for task in (sending, *others):
                 task.cancel()
             await asyncio.gather(sending, *others, return_exceptions=True)
+        if not sending.cancelled() and (error := sending.exception()) is not None:
+            raise error
         if stream.refused:
             await PlainTextResponse(f"{stream.refused}\n", 503)(scope, receive, send)
         elif stream.begun and not stream.stalled:
@@ -152,9 +154,9 @@ class _Stream:
             await self._follow(send, start, changed)
         except TimeoutError:
             self.stalled = True
-        except LitestreamError as error:
+        except (LitestreamError, OSError) as error:
             if not self.begun:
-                self.refused = str(error)
+                self.refused = str(error) if isinstance(error, LitestreamError) else f"no snapshot: {error.strerror}"
         finally:
             unsubscribe()
 
