@@ -29,6 +29,7 @@ from litestream.db.pages import Readings
 from litestream.db.paths import changed_at, local_access, local_errors
 from litestream.db.paths import meta_path as default_meta_path
 from litestream.db.pinned import PinnedWAL
+from litestream.db.seal import SEAL_ROUNDS, SEAL_TIMEOUT, tail_is_short, tail_limit
 from litestream.db.shadow import ShadowWAL, least_of
 from litestream.db.snapshot import DatabaseSnapshot
 from litestream.db.stats import Stats
@@ -44,18 +45,6 @@ from litestream.sqlite.pages import LivePages
 from litestream.sqlite.source import Source
 
 T = TypeVar("T")
-
-SEAL_TIMEOUT = 0.05
-"""Seconds that a seal waits for the write lock. Busy writers are never made to wait for longer than they work."""
-
-SEAL_TAIL_LIMIT = 1024 * 1024
-"""Bytes that may be left to copy or to backfill once the write lock is held; with more, catch up first."""
-
-SEAL_TAIL_MOST = 4 * 1024 * 1024
-"""The same for a WAL that has grown large already."""
-
-SEAL_ROUNDS = 8
-"""Backfills before a seal, at most: each leaves what was written while it ran."""
 
 SHADOW_LIMIT = 64 * 1024 * 1024
 """Bytes of shadow WAL that are kept for a replica that is down, and more for a database, or a WAL, that is larger."""
@@ -554,32 +543,21 @@ class DB:
 
     def _seal(self, attached: Attachment) -> bool:
         """Hold writers back for a moment so that everything is backfilled and the next one starts a new WAL."""
-        parsed = attached.source.wal_index()
-        if parsed is None:
-            return False
-        # A WAL that has grown in spite of the rounds before is worth a longer moment.
-        limit = min(SEAL_TAIL_MOST, max(SEAL_TAIL_LIMIT, parsed[0].max_frame * attached.source.page_size // 64))
-        if not self._may_seal(attached, limit):
+        limit = tail_limit(attached)
+        if not tail_is_short(attached, limit):
             return False
         lock = attached.source.lock_writers(SEAL_TIMEOUT)
         if lock is None:
             return False
         held = time.perf_counter()
         try:
-            if not self._may_seal(attached, limit) or not self._overlap():
+            if not tail_is_short(attached, limit) or not self._overlap():
                 return False
             complete, _, _ = attached.source.checkpoint_passive()
             return self._overlap() and complete
         finally:
             attached.source.unlock_writers(lock)
             self.stats.seal_seconds_max = max(self.stats.seal_seconds_max, time.perf_counter() - held)
-
-    def _may_seal(self, attached: Attachment, limit: int) -> bool:
-        """Whether no more than `limit` bytes are left to copy, and to backfill."""
-        parsed = attached.source.wal_index()
-        if parsed is None or attached.capture.pending() > limit:
-            return False
-        return (parsed[0].max_frame - parsed[1]) * attached.source.page_size <= limit
 
     # -- inside: snapshots
 
