@@ -88,7 +88,7 @@ class DatabaseTask:
         self._tried = asyncio.Event()
         self._repeats = Repeats()
         self._quiet_since = time.monotonic()
-        self._look_after = 0.0
+        self._seldom = False  # looked at seldom: it is quiet, and events have told of everything
         self._told_of_all = True  # no sweep has found yet what no event had told of
         self._busy_since = 0.0  # since when every overlap was put off; 0: the last one was not
 
@@ -162,14 +162,18 @@ class DatabaseTask:
 
     def _on_change(self) -> None:
         self.db.noticed()
-        self._swept, self._told_of_all, self._look_after = False, True, 0.0
+        self._swept, self._told_of_all = False, True
+        if self._seldom:
+            self._seldom = False
+            self._watcher.hasten(self.db.real_path, self._sweep_interval)
         self._changed.set()
 
-    def _on_sweep(self) -> None:
-        """What no event announced: a replaced file, a missed event, a checkpoint that is due."""
-        now = time.monotonic()
-        if not self._at_rest or self._changed.is_set() or now < self._look_after:
-            return
+    def _on_sweep(self) -> float:
+        """Look for what no event announced: a replaced file, a missed event, a checkpoint that is due. Returns the
+        seconds until the next look."""
+        self._seldom = False
+        if not self._at_rest or self._changed.is_set():
+            return self._sweep_interval
         try:
             wanted = self.db.needs_maintenance()
         except LitestreamError:
@@ -179,10 +183,10 @@ class DatabaseTask:
             self._told_of_all = self._told_of_all and (self.error is not None or not self.db.at_rest)
             self._swept = True
             self._changed.set()
-        elif now - self._quiet_since > _TRIM_AFTER:
+        elif time.monotonic() - self._quiet_since > _TRIM_AFTER:
             self.db.trim()
-            if self._told_of_all and self._watcher.complete:
-                self._look_after = now + _SELDOM - self._sweep_interval
+            self._seldom = self._told_of_all and self._watcher.complete
+        return max(_SELDOM, self._sweep_interval) if self._seldom else self._sweep_interval
 
     async def _attach(self) -> None:
         delay = 0.01

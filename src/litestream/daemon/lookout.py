@@ -6,16 +6,21 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from itertools import count
 
 from litestream.core.durations import format_duration
+from litestream.daemon.observe import Observer
 from litestream.daemon.server import Server
 from litestream.daemon.status import DatabaseStatus, ReplicaStatus
 
 INTERVAL = 5.0
 """Seconds between looks at everything."""
 
-PATIENCE = 20.0
-"""Seconds, besides the sync interval, by which a replica may be behind: with the next look that is 25."""
+CALM_ROUNDS = 2
+"""A database at which all was well is looked at in every second round only."""
+
+PATIENCE = 14.0
+"""Seconds, besides the sync interval, by which a replica may be behind: with the two looks that is less than 30."""
 
 REPEAT = 300.0
 """Seconds between two lines about the same replica; what fails with an error is logged by its own task as well."""
@@ -32,15 +37,22 @@ class Lookout:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
+        for number in count():
             await asyncio.sleep(INTERVAL)
             told = {path for path, _ in self._told}
             for entry in self._server.entries:
-                if entry.observer is not None and (entry.db.path in told or not entry.observer.is_calm()):
-                    self.judge(entry.observer.look())
+                observer = entry.observer
+                if observer is None or self._may_wait(observer, entry.db.path, number):
+                    continue
+                if entry.db.path in told or not observer.is_calm():
+                    self.judge(observer.look())
                     await asyncio.sleep(0)  # a thousand databases take a while, and uploads go on
             paths = {entry.db.path for entry in self._server.entries}
             self._told = {key: at for key, at in self._told.items() if key[0] in paths}
+
+    @staticmethod
+    def _may_wait(observer: Observer, path: str, number: int) -> bool:
+        return observer.was_calm and bool((hash(path) + number) % CALM_ROUNDS)
 
     def judge(self, database: DatabaseStatus) -> None:
         """Log what is to be said of one database now."""

@@ -67,6 +67,11 @@ class Observer:
         """The last hour of the replica of that name."""
         return self._recorders[name].history
 
+    @property
+    def was_calm(self) -> bool:
+        """Whether all was well at the last look."""
+        return self._calm
+
     def is_calm(self) -> bool:
         """Whether all was well at the last look, and is. Costs a tenth of a look."""
         db, error, pos = self.task.db, self.task.error, self._pos

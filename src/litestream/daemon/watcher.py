@@ -7,11 +7,13 @@ there is no inotify nothing is ever reported, and the sweep does the work alone.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Protocol
 
 Changed = Callable[[], None]
@@ -21,6 +23,18 @@ _SUFFIXES = ("", "-wal", "-shm")
 TICK = 0.05
 """Seconds between two turns of the sweep: each looks at the databases whose time has come. A shorter interval of a
 database makes it shorter."""
+
+_SELDOM, _ROUND = 5.0, 0.5
+"""Looks that are so far away, in seconds, are put together: the loop is woken less often."""
+
+_REFRESH = 0.5
+"""Seconds after which a directory is watched once more, with the next look at one of its databases."""
+
+_AFTER_ERROR = 1.0
+"""Seconds until the next look after one that failed."""
+
+Swept = Callable[[], float]
+"""A look at a database; returns the seconds until the next one."""
 
 
 class FolderListener(Protocol):
@@ -39,8 +53,8 @@ class FolderListener(Protocol):
 class _Sweep:
     """When a database is looked at next."""
 
-    call: Changed
-    interval: float
+    path: str
+    call: Swept
     due: float
 
 
@@ -58,8 +72,12 @@ class Watcher:
         self._watched: dict[str, int] = {}
         self._descriptors: dict[int, set[str]] = {}
         self._sweeps: dict[str, _Sweep] = {}
+        self._queue: list[tuple[float, int, _Sweep]] = []  # a heap; what has been put off or removed stays in it
+        self._numbers = count()
         self._refreshed: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = self._turned_at = 0.0
+        self._tick = TICK
         self._loop: asyncio.AbstractEventLoop | None = None
         self.complete = False
         """Whether every change is told of: there is inotify, and no directory was refused."""
@@ -97,8 +115,9 @@ class Watcher:
 
     # -- databases
 
-    def add(self, path: str, changed: Changed, swept: Changed | None = None, interval: float = 1.0) -> None:
-        """Report changes of the database at `path` (its real path), and call `swept` every `interval` seconds."""
+    def add(self, path: str, changed: Changed, swept: Swept | None = None, interval: float = 1.0) -> None:
+        """Report changes of the database at `path` (its real path), and call `swept`, first within `interval` seconds,
+        and then whenever it says."""
         directory, name = os.path.split(path)
         names = self._by_directory.setdefault(directory, {})
         for suffix in _SUFFIXES:
@@ -108,8 +127,9 @@ class Watcher:
             self._loop = self._loop or asyncio.get_running_loop()
             # The first ones at different times: a thousand databases that began together are not swept together.
             share = (len(self._sweeps) * 0.618034) % 1.0
-            self._sweeps[path] = _Sweep(swept, interval, time.monotonic() + interval * (0.5 + share / 2))
-            self._wake()
+            self._sweeps[path] = _Sweep(path, swept, 0.0)
+            self._tick = min(self._tick, interval)
+            self._schedule(self._sweeps[path], interval * (0.5 + share / 2))
 
     def remove(self, path: str) -> None:
         """Stop reporting."""
@@ -120,6 +140,12 @@ class Watcher:
             names.pop(name + suffix, None)
         if not names and self._by_directory.pop(directory, None) is not None:
             self._release(directory)
+
+    def hasten(self, path: str, seconds: float) -> None:
+        """Look at a database within `seconds` from now."""
+        sweep = self._sweeps.get(path)
+        if sweep is not None and sweep.due > time.monotonic() + seconds:
+            self._schedule(sweep, seconds)
 
     def refresh(self, path: str) -> None:
         """Watch the database's directory again if it was replaced or has only now appeared."""
@@ -214,21 +240,50 @@ class Watcher:
                 listener.changed(directory, event.name, is_folder=is_folder, there=there)
         return found
 
+    def _schedule(self, sweep: _Sweep, seconds: float) -> None:
+        sweep.due = time.monotonic() + seconds
+        if seconds >= _SELDOM:
+            sweep.due = -(-sweep.due // _ROUND) * _ROUND
+        heapq.heappush(self._queue, (sweep.due, next(self._numbers), sweep))
+        self._wake()
+
     def _wake(self) -> None:
-        if self._timer is None and self._sweeps and self._loop is not None and not self._loop.is_closed():
-            shortest = min(sweep.interval for sweep in self._sweeps.values())
-            self._timer = self._loop.call_later(min(TICK, shortest), self._turn)
+        """Have the next turn when the first look is due."""
+        if not self._queue or self._loop is None or self._loop.is_closed():
+            return
+        at = max(self._queue[0][0], self._turned_at + self._tick)
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_later(at - time.monotonic(), self._turn)
 
     def _turn(self) -> None:
         """Look at the databases whose time has come."""
         self._timer = None
-        self._wake()  # first of all: an error in one look must not end all others
-        now = time.monotonic()
-        for path, sweep in list(self._sweeps.items()):
-            if sweep.due <= now:
-                sweep.due = now + sweep.interval
-                directory = os.path.dirname(path)
-                if now - self._refreshed.get(directory, 0.0) >= sweep.interval / 2:
-                    self._refreshed[directory] = now
-                    self._watch(directory)
-                sweep.call()
+        now = self._turned_at = time.monotonic()
+        due = []
+        while self._queue and self._queue[0][0] <= now:
+            at, _, sweep = heapq.heappop(self._queue)
+            if self._sweeps.get(sweep.path) is sweep and sweep.due == at:
+                due.append(sweep)
+        try:
+            while due:
+                self._look(due.pop(), now)
+        finally:
+            for sweep in due:  # an error in one look must not end the others
+                self._schedule(sweep, TICK)
+            self._wake()
+
+    def _look(self, sweep: _Sweep, now: float) -> None:
+        directory = os.path.dirname(sweep.path)
+        if now - self._refreshed.get(directory, 0.0) >= _REFRESH:
+            self._refreshed[directory] = now
+            self._watch(directory)
+        pause = _AFTER_ERROR
+        try:
+            pause = sweep.call()
+        finally:
+            if self._sweeps.get(sweep.path) is sweep:
+                self._schedule(sweep, pause)
