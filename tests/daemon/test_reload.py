@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers import state
 from helpers.app import App
 from helpers.cli import LITESTREAM, OURS, Daemon, Database, Yaml, environment, generations, wait_until, write_config
 from helpers.control import Json, ask, short_folder
@@ -339,8 +341,6 @@ def test_the_verb(place: Place) -> None:
 
 def test_a_service_manager_is_told(place: Place) -> None:
     """RELOADING=1 and its time, then READY=1, as systemd's notify-reload wants them."""
-    import socket
-
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         name = str(place.at.with_name("n.sock"))
         manager.bind(name)
@@ -417,3 +417,100 @@ def test_a_follower_begins_to_replicate_by_itself(place: Place) -> None:
     place.insert("b")
     place.safe("b")
     assert place.daemon.stop() == 0
+
+
+def forget(place: Place, name: str) -> None:
+    """The file of a database that nobody has open is gone, with its local state."""
+    for path in place.folder.glob(f"{name}.db*"):
+        path.unlink()
+    shutil.rmtree(place.folder / f".{name}.db-litestream")
+
+
+RESTORES: dict[str, Yaml] = {"restore-if-db-not-exists": True}
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_a_missing_database_that_comes_in_is_restored_first(flag: bool, place: Place) -> None:
+    """With the key or the flag; one that has neither is waited for, and one without a backup begins fresh."""
+    place.insert("b")
+    write_config(place.config, [place.entry("b"), place.entry("c")])
+    assert OURS.run("replicate", "-once", "-config", place.config).code == 0
+    forget(place, "b")
+    forget(place, "c")
+    place.write(place.entry("a"))
+    place.daemon = place.daemons(place.config, args=["-restore-if-db-not-exists"] if flag else []).start()
+    place.daemon.wait_until_ready()
+    wait_until(place.at.exists, "the socket")
+    fresh = Database(place.folder / "fresh.db", [place.replica("fresh")], RESTORES)
+    place.write(place.entry("a"), place.entry("b", **({} if flag else RESTORES)), place.entry("c"), fresh)
+    place.reload()
+    place.insert("b")
+    place.safe("b")
+    connection = sqlite3.connect(place.folder / "out.db")
+    assert connection.execute("SELECT count(*) FROM t").fetchone() == (2,)
+    connection.close()
+    assert place.db("c").exists() is flag
+    assert place.lines(f"no backup found, starting fresh db={place.folder}/fresh.db")
+    assert place.daemon.stop() == 0
+
+
+@pytest.mark.parametrize("by_signal", [False, True])
+def test_a_reload_that_cannot_restore_changes_nothing(by_signal: bool, place: Place) -> None:
+    """The reason is answered and logged, and the next reload tries again."""
+    write_config(place.config, [place.entry("b")])
+    assert OURS.run("replicate", "-once", "-config", place.config).code == 0
+    forget(place, "b")
+    place.start(place.entry("a"))
+    (snapshot,) = place.replica("b").rglob("*.snapshot.lz4")
+    content = snapshot.read_bytes()
+    snapshot.write_bytes(content[:-20])
+    place.write(place.entry("b", **RESTORES), place.entry("c"))
+    if by_signal:
+        place.daemon.send(signal.SIGHUP)
+        place.daemon.wait_for_log("configuration not reloaded: everything goes on as it was")
+    else:
+        answer = place.reload(500)
+        assert answer["error"] == "a missing database could not be restored: nothing was changed"
+        assert answer["details"].startswith(f"cannot restore {place.db('b')}: ")
+    assert len(place.lines(f" ERROR cannot restore {place.db('b')}: ")) == 1
+    assert [entry["path"] for entry in ask(place.at, "GET", "/list")[1]["databases"]] == [str(place.db("a"))]
+    assert not place.db("b").exists()
+    snapshot.write_bytes(content)
+    assert place.reload()["added"] == [str(place.db("b")), str(place.db("c"))]
+    place.safe("b")
+    assert place.daemon.stop() == 0
+
+
+def test_nothing_is_restored_from_a_replica_that_another_one_still_writes_to(place: Place) -> None:
+    """Its last commits would be missing: the answer says so, and in two steps it goes."""
+    place.start(place.entry("a"), place.entry("c"))
+    place.db("b").unlink()
+    heir = Database(place.db("b"), [place.replica("a")], RESTORES)
+    place.write(place.entry("c"), heir)
+    assert "another database still uses its replica" in place.reload(500)["details"]
+    place.insert("a")
+    place.write(place.entry("c"))
+    assert place.reload()["removed"] == [str(place.db("a"))]
+    place.write(place.entry("c"), heir)
+    assert place.reload()["added"] == [str(place.db("b"))]
+    assert state.source(place.db("b")) == state.source(place.db("a"))
+    assert place.daemon.stop() == 0
+
+
+def test_the_end_comes_while_a_reload_restores(place: Place) -> None:
+    """It is given up without a trace; what runs has its last sync."""
+    place.start(place.entry("a"))
+    place.db("b").unlink()
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        replica: dict[str, Yaml] = {
+            "type": "s3", "bucket": "b", "endpoint": f"http://127.0.0.1:{mute.getsockname()[1]}",
+            "access-key-id": "a", "secret-access-key": "b", "timeout": "5m",
+        }  # fmt: skip
+        place.write(place.entry("a"), Database(place.db("b"), [replica], RESTORES))
+        place.daemon.send(signal.SIGHUP)
+        with mute.accept()[0]:
+            place.insert("a")
+            assert place.daemon.stop() == 0
+    assert not place.lines(f"initialized db: {place.db('b')}")
+    assert not place.db("b").exists()
+    OURS.converge(place.db("a"), place.replica("a"), place.folder / "out.db")

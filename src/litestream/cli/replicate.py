@@ -145,7 +145,7 @@ def _source(parsed: Parsed, config: Config) -> Source | None:
     def adopt(again: Config) -> None:
         _set_up_log(parsed, again)
 
-    return Source(read, adopt)
+    return Source(read, adopt, restores=parsed.switch("restore-if-db-not-exists"))
 
 
 def _config(parsed: Parsed) -> Config:

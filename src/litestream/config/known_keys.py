@@ -160,7 +160,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
             "restore-if-db-not-exists",
             Kind.FLAG,
             "0.5",
-            "whether a database that is missing at the start is restored first (false); not with `dir`",
+            "whether a database that is missing when it comes in is restored first (false); not with `dir`",
         ),
         works("upstream", Kind.SECTION, "0.4", "what the database follows, instead of replicas", section=UPSTREAM),
         warned("monitor-delay-interval", Kind.DURATION, "0.4", "has no effect: a change is copied at once"),

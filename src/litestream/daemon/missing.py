@@ -1,4 +1,4 @@
-"""Databases that are missing at the start are restored from their replicas, before anything is replicated."""
+"""Databases that are missing when they come in are restored from their replicas, before they are replicated."""
 
 from __future__ import annotations
 

@@ -8,18 +8,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from litestream.config import Config, DatabaseConfig
+from litestream.config.paths import shown
 from litestream.config.rules import problems_between
 from litestream.daemon.control import Controller
 from litestream.daemon.difference import Difference, difference, needs_new_start, waiting_for
 from litestream.daemon.directories import Changes, Directories
 from litestream.daemon.exchange import Change
+from litestream.daemon.missing import is_missing, restore_missing
 from litestream.daemon.notify import Notifier
 from litestream.daemon.server import Entry, Server
-from litestream.errors import ConfigError
+from litestream.errors import ConfigError, LitestreamError
 from litestream.web.api import Answer, RequestError
 
 AT_ONCE = 32
 """Databases that are let go of at the same time."""
+
+_LOOK = 0.2
+"""Seconds between looks whether the end has begun, while databases are restored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,8 @@ class Source:
     """Reads the file again; blocking. Raises `ConfigError`."""
     adopt: Callable[[Config], None]
     """Applies the settings of the log."""
+    restores: bool = False
+    """Whether every database that comes in and is missing is restored first, not only those whose entry says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +124,7 @@ class Reloader:
         try:
             await self.reload()
         except RequestError as error:
-            if error.status != 400:  # what a file has wrong was logged line by line
+            if error.status == 503:  # all else was logged line by line
                 self._logger.warning("configuration not reloaded: %s", error)
         except Exception:
             self._logger.exception("internal error while the configuration was reloaded")
@@ -137,12 +144,21 @@ class Reloader:
             new = await asyncio.to_thread(self._source.read)
             plan = await self._plan(new)
         except ConfigError as error:
-            lines = str(error).splitlines()
-        else:
-            return await self._apply(plan)
+            raise self._refused(400, "invalid configuration", str(error).splitlines()) from error
+        try:
+            await self._restore(plan)
+        except BaseException as error:
+            await plan.drop()
+            if isinstance(error, LitestreamError) and not isinstance(error, RequestError):
+                raise self._refused(500, "a missing database could not be restored", [str(error)]) from error
+            raise
+        return await self._apply(plan)
+
+    def _refused(self, status: int, what: str, lines: Sequence[str]) -> RequestError:
+        """Say in the log that nothing was changed, and why; the answer that says the same."""
         for line in (*lines, "configuration not reloaded: everything goes on as it was"):
             self._logger.error("%s", line)
-        raise RequestError(400, "invalid configuration: nothing was changed", "; ".join(lines))
+        return RequestError(status, f"{what}: nothing was changed", "; ".join(lines))
 
     def _check_running(self) -> None:
         if not self._server.running:
@@ -222,6 +238,38 @@ class Reloader:
                     raise ConfigError(f"the database {loc[0]} was registered at run time: {text}: unregister it first")
 
     # -- doing it
+
+    async def _restore(self, plan: _Plan) -> None:
+        """Restore the new databases that are missing and are to be there. Raises what `restore_missing` raises.
+
+        Raises `ConfigError` for one whose replica another database still writes to: its last commits come later.
+        """
+        entries = [*plan.begun, *plan.waiting]
+        wanted = [entry.config for entry in entries if entry.config is not None and self._is_to_be_restored(entry)]
+        leaving = [entry.config for entry in self._server.entries if entry.config is not None]
+        for path in sorted(waiting_for(wanted, leaving)):
+            raise ConfigError(
+                f"cannot restore {shown(path)}: another database still uses its replica or its local state: reload "
+                "without either of them first"
+            )
+        if not wanted:
+            return
+        work = asyncio.create_task(restore_missing(wanted, self._logger))
+        extending = asyncio.create_task(self._workshop.notifier.starting())
+        try:
+            while not (await asyncio.wait([work], timeout=_LOOK))[0]:
+                self._check_running()
+            await work
+        finally:
+            work.cancel()
+            extending.cancel()
+            await asyncio.gather(work, extending, return_exceptions=True)
+
+    def _is_to_be_restored(self, entry: Entry) -> bool:
+        database = entry.config
+        if database is None or database.upstream is not None:
+            return False
+        return (self._source.restores or database.restore_if_db_not_exists) and is_missing(database)
 
     async def _apply(self, plan: _Plan) -> Answer:
         has_directories = self._has_directories(plan)
