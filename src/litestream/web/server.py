@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from litestream.errors import ConfigError
 from litestream.metrics import CONTENT_TYPE, Metrics, expose_in_turns
 from litestream.web.guard import Guard
+from litestream.web.protocol import bounded
 from litestream.web.running import Running, run
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 _LARGE = 64 * 1024
 """Bytes of metrics from which on they are compressed for those who want that."""
+
+CONNECTIONS = 256
+"""Connections at a time, followers among them: more are told to come back."""
 
 LOOPBACK = "localhost"
 """Where to listen when the address names a port alone: metrics carry paths, and nobody asked for the network."""
@@ -68,7 +72,8 @@ class WebServer:
         self.page = f"http{'s' if self._tls else ''}://{host}:{self._sockets[0].getsockname()[1]}/"
         self.url = f"{self.page}metrics"
         app = Starlette(routes=[Route("/metrics", self._serve), *self._routes])
-        self._running = run(Guard(app, parse_addr(addr)[0] if local else None), self._sockets, "web", **options)
+        guarded = Guard(app, parse_addr(addr)[0] if local else None)
+        self._running = run(guarded, self._sockets, "web", http=bounded(CONNECTIONS), **options)
 
     async def close(self) -> None:
         """Stop serving. May be called twice."""

@@ -11,13 +11,14 @@ import struct
 
 from litestream.errors import ConfigError
 from litestream.web.api import Control, application
+from litestream.web.protocol import answer, bounded
 from litestream.web.running import Running, run
 
-FIRST_REQUEST = 30.0
-"""Seconds in which a connection has to make its first request."""
-
 CONNECTIONS = 1024
-"""Requests at a time: more are told to come back."""
+"""Connections at a time: more are told to come back."""
+
+_STRANGERS = 1.0
+"""Seconds for which one that is refused may keep a connection."""
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _REFUSED = b'{"error": "permission denied", "details": "only root and the user of the replicator may control it"}\n'
@@ -44,7 +45,6 @@ class ControlSocket:
             [self._socket],
             "control socket",
             http=_checking_protocol(),
-            limit_concurrency=CONNECTIONS,
         )
 
     async def close(self) -> None:
@@ -66,34 +66,25 @@ def may_control(uid: int) -> bool:
 
 
 def _checking_protocol() -> type[asyncio.Protocol]:
-    """uvicorn's protocol, with a look at who connects, and an end for those who connect and say nothing."""
-    from uvicorn.protocols.http.h11_impl import H11Protocol
+    """The protocol, with a look at who connects."""
 
-    class Protocol(H11Protocol):
+    class Protocol(bounded(CONNECTIONS)):  # type: ignore[misc]  # a class made at run time, since uvicorn is
         refused = False
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
             self.refused = not may_control(_peer(transport))
-            self.loop.call_later(FIRST_REQUEST, self.close_if_silent)
+            if self.refused:
+                self.loop.call_later(_STRANGERS, transport.abort)
 
         def data_received(self, data: bytes) -> None:
             if not self.refused:
                 super().data_received(data)
             elif not self.transport.is_closing():
-                self.transport.write(_refusal())
-                self.transport.close()
-
-        def close_if_silent(self) -> None:
-            if self.cycle is None and not self.transport.is_closing():
+                self.transport.write(answer(403, "Forbidden", "application/json", _REFUSED))
                 self.transport.close()
 
     return Protocol
-
-
-def _refusal() -> bytes:
-    head = "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\nconnection: close\r\n"
-    return f"{head}content-length: {len(_REFUSED)}\r\n\r\n".encode() + _REFUSED
 
 
 def _peer(transport: asyncio.BaseTransport) -> int:
