@@ -12,6 +12,7 @@ import pytest
 from helpers.cli import Database, Yaml, write_config
 from litestream import cli
 from litestream.core.layout import V03
+from litestream.core.lease import lease_key, released_key
 from litestream.errors import StorageError
 from litestream.storage.file import FileStore
 from litestream.storage.probe import PREFIX
@@ -249,6 +250,26 @@ def test_leftovers_that_cannot_be_removed_are_no_failure(
     out, err = run(capsys, "-retention", "24h", "-execute", f"file://{replica}")
     assert "may stay: AccessDenied" in out and err == ""
     assert names(replica) == KEPT
+
+
+def test_leases_that_are_over_go(replica: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With -execute only; the highest epoch stays, with what says that it was given back, and foreign files do."""
+    over = {lease_key(1), lease_key(2), released_key(2)}
+    kept = {lease_key(3), released_key(3), "lease/notes"}
+    for key in over | kept:
+        put(replica, key, hours=0)
+
+    def left() -> set[str]:
+        return {f"lease/{path.name}" for path in (replica / "lease").iterdir()}
+
+    run(capsys, "-retention", "24h", f"file://{replica}")
+    assert left() == over | kept
+    out, _ = run(capsys, "-retention", "24h", "-execute", f"file://{replica}")
+    assert "removed 3 objects of leases that are over" in out
+    assert left() == kept
+    out, _ = run(capsys, "-json", "-retention", "24h", "-execute", f"file://{replica}")
+    assert json.loads(out)[0]["leases_removed"] == 0
+    assert left() == kept
 
 
 @pytest.mark.parametrize(

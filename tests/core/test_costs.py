@@ -36,6 +36,14 @@ def test_append_only_never_lists_after_the_start() -> None:
     assert usage(Intervals(1.0, 12 * HOUR, 0.0, HOUR), 60.0).put == 43_200 + 60
 
 
+def test_a_lease_by_hand() -> None:
+    """A claim, a listing for each 20 seconds in which something is uploaded or deleted, and the end."""
+    without, held = usage(DEFAULTS, 0.0), usage(DEFAULTS, 0.0, lease=True)
+    assert held == Usage(without.put + 2, without.list + 1 + 30 * 86400 // 20, without.get + 1, without.delete + 1)
+    rare = usage(DEFAULTS, HOUR, lease=True).list - usage(DEFAULTS, HOUR).list
+    assert rare == 1 + 720 + 30 + 720  # uploads, snapshots, looks at what may be deleted
+
+
 def test_large_snapshots_are_several_requests() -> None:
     """Each snapshot is as many requests as its parts."""
     one, many = usage(DEFAULTS, 60.0), usage(DEFAULTS, 60.0, snapshot_requests=10)

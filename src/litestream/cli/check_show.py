@@ -74,11 +74,12 @@ class Estimate:
         except OSError:
             size = 0
         each = requests_of(store, "PUT", size=size)
+        lease = replica.lease is not False and store.conditional
         cap = replica.max_requests.per_month if replica.max_requests is not None else None
         return cls(
             intervals,
-            usage(intervals, 0.0, snapshot_requests=each),
-            usage(intervals, MINUTE, snapshot_requests=each),
+            usage(intervals, 0.0, snapshot_requests=each, lease=lease),
+            usage(intervals, MINUTE, snapshot_requests=each, lease=lease),
             prices_of(replica.type, getattr(replica.backend, "endpoint", "")),
             size,
             cap or 0,

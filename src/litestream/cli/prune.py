@@ -66,6 +66,8 @@ class _Outcome:
     """Abandoned multipart uploads that were removed."""
     probes: int = 0
     """Objects of `check` that were removed."""
+    leases: int = 0
+    """Objects of leases that are over, removed."""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -150,17 +152,20 @@ async def _prune(parsed: Parsed, name: str, client: ReplicaClient, retention: fl
 
 
 async def _clean_up(client: ReplicaClient, outcome: _Outcome) -> None:
-    """Remove what a writer without the right to delete leaves: uploads that were broken off, objects of `check`."""
+    """Remove what a writer without the right to delete leaves: uploads that were broken off, objects of `check` and of
+    leases that are over."""
+    from litestream.replica.prune import remove_old_leases
     from litestream.storage.probe import remove_leftovers
     from litestream.storage.wrappers.wrap import innermost
 
     try:
         outcome.probes = await remove_leftovers(client.store)
+        outcome.leases = await remove_old_leases(client)
         clean_up = getattr(innermost(client.store), "clean_up", None)
         if clean_up is not None:
             outcome.uploads = await clean_up()
     except LitestreamError as e:
-        outcome.notes.append(f"what was left of checks and abandoned uploads may stay: {e}")
+        outcome.notes.append(f"what was left of checks, leases and abandoned uploads may stay: {e}")
 
 
 def _failures(outcome: _Outcome) -> list[str]:
@@ -206,6 +211,8 @@ def _sums(outcome: _Outcome) -> list[str]:
         lines.append(f"removed {_count(outcome.uploads, 'abandoned upload')}")
     if outcome.probes:
         lines.append(f"removed {_count(outcome.probes, 'object')} of `litestream check`")
+    if outcome.leases:
+        lines.append(f"removed {_count(outcome.leases, 'object')} of leases that are over")
     if done is None and objects:
         lines.append("nothing was deleted: add -execute")
     return lines
@@ -264,6 +271,7 @@ def _document(outcome: _Outcome) -> dict[str, object]:
         "too_recent": plan.recent,
         "uploads_removed": outcome.uploads,
         "probes_removed": outcome.probes,
+        "leases_removed": outcome.leases,
         "error": None if done is None or done.error is None else str(done.error),
         "notes": outcome.notes,
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from litestream.core.lease import TERM
+
 MONTH = 30 * 86400.0
 """Seconds."""
 MINUTE = 60.0
@@ -90,20 +92,27 @@ class Usage:
         return (self.put * prices.put + self.list * prices.list + self.get * prices.get) / 1000
 
 
-def usage(intervals: Intervals, change: float, *, snapshot_requests: int = 1) -> Usage:
+def usage(intervals: Intervals, change: float, *, snapshot_requests: int = 1, lease: bool = False) -> Usage:
     """Requests of a month in which the database changes every `change` seconds.
 
-    `snapshot_requests` is how many a snapshot is: more than one for a large database.
+    `snapshot_requests` is how many a snapshot is: more than one for a large database. With `lease` the replica is
+    claimed once, looked after with uploads and deletions, and given back.
     """
     every = max(change, intervals.sync, _SHORTEST)
     segments = math.ceil(MONTH / every)
     snapshots = max(1, math.floor(MONTH / intervals.snapshots))
-    looks = deletes = 0
+    looks = deletes = checks = 0
     if intervals.checks < _NEVER:
+        checks = math.floor(MONTH / intervals.checks)
         held = min(segments, math.ceil((intervals.retention + intervals.checks) / every)) + intervals.snapshots_kept
-        looks = math.floor(MONTH / intervals.checks) * (_LOOKS + math.ceil(held / _PAGE))
-        deletes = min(math.floor(MONTH / intervals.checks), snapshots) + math.ceil((segments + snapshots) / _PAGE)
-    return Usage(segments + snapshots * snapshot_requests, looks + _STARTS, _STARTS, deletes)
+        looks = checks * (_LOOKS + math.ceil(held / _PAGE))
+        deletes = min(checks, snapshots) + math.ceil((segments + snapshots) / _PAGE)
+    found = Usage(segments + snapshots * snapshot_requests, looks + _STARTS, _STARTS, deletes)
+    if not lease:
+        return found
+    # A look is good for a term, so there is one with each thing that is done, or one a term if more is done.
+    terms = min(segments + snapshots + checks, math.ceil(MONTH / TERM))
+    return Usage(found.put + 2, found.list + 1 + terms, found.get + 1, found.delete + 1)
 
 
 def prices_of(kind: str, endpoint: str = "") -> Prices | None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from litestream.client import GenerationView, Overview, ReplicaClient
 from litestream.core.layout import LAYOUTS
+from litestream.core.lease import PREFIX, read_keys
 from litestream.core.position import SnapshotInfo, WALSegmentInfo
 from litestream.core.retention import plan
 from litestream.errors import LitestreamError, StorageError
@@ -130,6 +131,17 @@ async def prune(client: ReplicaClient, todo: PrunePlan) -> Pruned:
     except LitestreamError as error:
         done.error = error
     return done
+
+
+async def remove_old_leases(client: ReplicaClient) -> int:
+    """Delete what is left of earlier epochs, and never anything of the highest one; how many objects that were.
+
+    A holder does it itself with its claim, unless it must not delete. Raises `StorageError`.
+    """
+    older = read_keys([info.key for info in await client.store.list(PREFIX)]).older
+    if older:
+        await client.store.delete(older)
+    return len(older)
 
 
 def _in_use(overview: Overview) -> str:
