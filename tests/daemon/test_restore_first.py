@@ -24,7 +24,8 @@ from litestream.errors import LitestreamError
 FLAG = "-restore-if-db-not-exists"
 ADD = (
     "import os, sqlite3; c = sqlite3.connect(os.environ['LITESTREAM_DB_PATH']); c.execute('PRAGMA journal_mode=WAL');"
-    "c.execute('CREATE TABLE IF NOT EXISTS t(x)'); os.write(1, b'rows %d\\n' % c.execute('SELECT count(*) FROM t').fetchone());"
+    "c.execute('CREATE TABLE IF NOT EXISTS t(x)'); n = c.execute('SELECT count(*) FROM t').fetchone();"
+    "os.write(1, b'rows %d\\n' % n);"
     "c.execute('INSERT INTO t VALUES(1)'); c.commit()"
 )
 """An application that counts the rows, adds one, and ends without closing anything. A line is one write: our log has
