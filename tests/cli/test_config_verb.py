@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from helpers.cli import OURS
 from litestream.config import loads
+from litestream.config.effective import Effective
+from litestream.config.loader import read
 
 TEXT = """\
 addr: ":9090"
@@ -76,6 +80,24 @@ def test_check_as_json(file: Path) -> None:
     assert settings["dbs[0].busy-timeout"] == {"value": "1s", "source": "default"}
     assert settings["dbs[0].replicas[0].secret-access-key"] == {"value": "***", "source": "file", "line": 5}
     assert found["warnings"] == [f"{file}:13: the environment variable PLACE is not set and becomes empty"]
+
+
+def test_check_of_many_databases(tmp_path: Path) -> None:
+    """The work goes with the number of databases, and not with its square."""
+
+    def steps(count: int) -> int:
+        dbs = [{"path": f"{tmp_path}/{n}.db", "replicas": [{"path": f"{tmp_path}/r/{n}"}]} for n in range(count)]
+        text = json.dumps({"retention": {"enabled": False}, "dbs": dbs})
+        reading = read(text, name="c.yml", expand_env=False, environ={})
+        calls: Counter[str] = Counter()
+        sys.setprofile(lambda frame, event, argument: calls.update([event]))
+        try:
+            Effective(reading).tree()
+        finally:
+            sys.setprofile(None)
+        return calls.total()
+
+    assert steps(400) < 5 * steps(100)
 
 
 def test_a_variable_in_the_place_of_a_key_is_shown(tmp_path: Path) -> None:

@@ -77,10 +77,13 @@ class Effective:
     lines: Sequence[str] = ()
     overrides: Mapping[Loc, Setting] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
+    _keeps_all: bool = False
+    """Whether `retention.enabled` of the file is what no replica is ever deleted from for."""
 
     def tree(self) -> Tree:
         """All of it, in the order of the documentation."""
         config = self.reading.config
+        self._keeps_all = self._off(("retention", "enabled"))
         names = [name for name in type(config).model_fields if name not in _OF_CONFIG]
         tree = self._model(config, names, (), known_keys.TOP)
         for name, value in config.defaults.given().items():
@@ -129,7 +132,7 @@ class Effective:
         """Where the value of a replica's key stands; the replica's own place if nowhere."""
         inside = {"snapshot-interval": "interval", "retention": "retention"}.get(key, "")
         places: list[Loc] = [(*loc, key)]
-        if key == "retention-check-interval" and self._off(("retention", "enabled")):
+        if key == "retention-check-interval" and self._keeps_all:
             places.insert(0, ("retention", "enabled"))
         places += [(*database, "snapshot", inside), (key,), ("snapshot", inside)]
         places += [("validation", "interval")] if key == "validation-interval" else []
