@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import pytest
 
 from helpers import state
 from helpers.app import App
-from helpers.cli import OURS, Daemon, Database, Program, generations, wait_until, write_config
+from helpers.cli import OURS, Daemon, Database, Program, Yaml, generations, wait_until, write_config
 
 FAST = """#!{python}
 import sys
@@ -60,6 +61,13 @@ def leases(replica: Path) -> list[str]:
     return sorted(path.name for path in (replica / "lease").iterdir())
 
 
+def make(path: Path) -> None:
+    """A database whose application has ended."""
+    connection = sqlite3.connect(path)
+    connection.executescript("PRAGMA journal_mode = WAL; CREATE TABLE t(x)")
+    connection.close()
+
+
 def test_a_second_process_is_refused(config: Path, daemons: Callable[..., Daemon], tmp_path: Path) -> None:
     """It names the first, also after a kill and a restart of that, and exits with 1; the first is undisturbed."""
     for end in (Daemon.kill, Daemon.stop):
@@ -97,6 +105,47 @@ def test_one_of_several_databases_is_held(
     assert first.stop() == 0
     second.wait_for_log("database attached")
     assert second.stop() == 0
+
+
+def test_a_directory_may_have_databases_later(config: Path, daemons: Callable[..., Daemon], tmp_path: Path) -> None:
+    """A held database is no reason to refuse while a watched directory is still empty; what comes is replicated."""
+    (tmp_path / "many").mkdir()
+    first = daemons(config).start()
+    first.wait_for_objects(tmp_path / "rep")
+    own: dict[str, Yaml] = {"path": str(tmp_path / "app.db"), "replicas": [{"path": str(tmp_path / "rep")}]}
+    folder: dict[str, Yaml] = {"dir": str(tmp_path / "many"), "pattern": "*.db", "watch": True}
+    folder["replicas"] = [{"path": str(tmp_path / "rep2")}]
+    both = tmp_path / "both.yml"
+    both.write_text(json.dumps({"dbs": [own, folder]}))
+    second = daemons(both, log=tmp_path / "second.log").start()
+    second.wait_for_log(rf"ERROR sync error.*app\.db.*process {first.pid}\)")
+    make(tmp_path / "many/late.db")
+    second.wait_for_objects(tmp_path / "rep2/late.db")
+    third = OURS.run("replicate", "-config", both)
+    assert (third.code, "another litestream replicates this database already" in third.err) == (1, True)
+    assert first.stop() == 0
+    second.wait_for_log("database attached.*app.db")
+    assert second.stop() == 0
+
+
+def test_once_does_the_others(config: Path, daemons: Callable[..., Daemon], tmp_path: Path) -> None:
+    """-once with a held database: the others are durable, the reason names the process, and the exit code is 1."""
+    make(tmp_path / "other.db")
+    first = daemons(config).start()
+    first.wait_for_objects(tmp_path / "rep")
+    databases = [
+        Database(tmp_path / "app.db", [tmp_path / "rep"]),
+        Database(tmp_path / "other.db", [tmp_path / "rep2"]),
+    ]
+    both = write_config(tmp_path / "both.yml", databases)
+    done = OURS.run("replicate", "-once", "-config", both)
+    assert (done.code, done.err) == (1, f"Error: not everything reached the replicas: {tmp_path}/app.db(file)\n")
+    assert re.search(
+        rf"ERROR .*app\.db.*another litestream replicates this database.*\(process {first.pid}\)", done.out
+    )
+    OURS.converge(tmp_path / "other.db", tmp_path / "rep2", tmp_path / "out.db")
+    assert first.alive
+    assert first.stop() == 0
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])

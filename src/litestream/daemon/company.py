@@ -35,6 +35,7 @@ async def accompanied(
     control = Controller(server, config, workshop.make, logger)
     directories = Directories(config, server, control, workshop.make, watcher, logger)
     await directories.begin()
+    server.expects_more = directories.expects_more
     if source is not None:
         reloader = Reloader(server, control, directories, config, source, workshop, logger)
         control.on_reload, server.on_hangup = reloader.reload, reloader.on_signal

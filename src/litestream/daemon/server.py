@@ -153,6 +153,8 @@ class Server:
         for entry in entries:
             self.watch(entry)
         self.child = child
+        self.expects_more: Callable[[], bool] = lambda: False
+        """Whether databases may come that nobody knows yet."""
         self.on_hangup: Callable[[], object] | None = None
         """What SIGHUP asks for; None where it asks for the end."""
         self.shutdown_timeout = shutdown_timeout
@@ -283,12 +285,12 @@ class Server:
     async def _run_child(self) -> int:
         """Run the child, once every database was looked for; for ever if there is none.
 
-        Raises `DatabaseHeldError` if there is no database that another process does not replicate. Where it is some
-        of many, the others are replicated and those are tried again.
+        Raises `DatabaseHeldError` if there is no database that another process does not replicate, and none may come.
+        Where it is some of many, the others are replicated and those are tried again.
         """
         await self.tried()
         held = [entry.held() for entry in self.entries]
-        if held and held[0] is not None and all(held):
+        if held and held[0] is not None and all(held) and not self.expects_more():
             raise DatabaseHeldError(f"{self.entries[0].db.path}: {held[0]}", held[0].pid)
         if self.child is None:
             await asyncio.Event().wait()
