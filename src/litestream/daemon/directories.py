@@ -124,6 +124,11 @@ class Directories:
         """The databases that the directories have now, those that were stopped by request included."""
         return [held.database for held in self._held.values() if held.leaving is None]
 
+    def expects_more(self) -> bool:
+        """Whether a watched directory has no database yet."""
+        having = {held.directory for held in self._held.values()}
+        return any(directory.config.watch and directory not in having for directory in self._directories)
+
     async def begin(self) -> None:
         """Have the server replicate what there is. Raises `ConfigError` if a directory without `watch` has nothing."""
         async with self._lock:
@@ -368,8 +373,8 @@ class Directories:
             return
         try:
             await asyncio.to_thread(shutil.rmtree, state)
-        except FileNotFoundError:
-            pass  # it never had any
+        except FileNotFoundError:  # it never had any
+            self._logger.warning("deleted before it was replicated: nothing of it was stored", extra={"fields": fields})
         except OSError as error:
             fields["error"] = error.strerror or str(error)
             self._logger.warning("cannot remove local state", extra={"fields": fields})
