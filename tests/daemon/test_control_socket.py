@@ -150,6 +150,8 @@ def test_requests_that_are_wrong(rig: Rig, app: App, at: Path) -> None:
         (400, {"path": path, "timeout": -1}),
         (400, {"path": path, "timeout": "soon"}),
         (400, {"path": path, "timeout": 1e9}),
+        (400, {"path": path, "timeout": 10**400}),
+        (400, {"path": "/\ud800.db"}),
         (400, b"x"),
         (400, b"[1]"),
         (400, b"[" * 60000),

@@ -178,6 +178,8 @@ def test_a_file_with_mistakes_changes_nothing(place: Place) -> None:
     assert "no databases specified" in place.reload(400)["details"]
     place.config.unlink()
     assert "config file not found" in place.reload(400)["details"]
+    os.mkfifo(place.config)
+    assert "it cannot be read a second time" in place.reload(400)["details"]
     assert {entry["path"] for entry in ask(place.at, "GET", "/list")[1]["databases"]} == {
         str(place.db("a")),
         str(place.db("b")),

@@ -140,6 +140,8 @@ def _source(parsed: Parsed, config: Config) -> Source | None:
     path = os.path.abspath(config.source)  # the file in use, wherever another one may be found later
 
     def read() -> Config:
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for without an end
+            raise ConfigError(f"config file {path} is no regular file: it cannot be read a second time")
         return _checked(load(path, expand_env=not parsed.switch("no-expand-env")))
 
     def adopt(again: Config) -> None:

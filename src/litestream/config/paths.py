@@ -31,6 +31,10 @@ def absolute_path(text: str) -> str:
         raise ValueError("the path is empty")
     if "\0" in text:
         raise ValueError("a path cannot hold a NUL byte")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise ValueError("a path cannot hold half a surrogate pair") from None
     if text.startswith("~") and text != "~" and not text.startswith("~/"):
         raise ValueError('only "~/" means a home directory: write the full path, or "./~…" for a file of that name')
     if text.startswith("~"):

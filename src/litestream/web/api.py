@@ -124,7 +124,7 @@ class _Fields:
         value = self._values.get(name)
         try:
             number = float(value) if value is not None and not isinstance(value, bool) else None
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = -1.0
         if number is None and value is None:
             return None
