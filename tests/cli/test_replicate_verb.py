@@ -16,24 +16,15 @@ from pathlib import Path
 import pytest
 
 from helpers.cli import LITESTREAM, OURS, Daemon, Database, environment, wait_until, write_config
+from helpers.rows import write_rows
 from litestream.version import VERSION
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
-def application(path: Path, rows: int = 10) -> None:
-    """What an application leaves: a database in WAL mode."""
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("CREATE TABLE IF NOT EXISTS t(x)")
-    connection.executemany("INSERT INTO t VALUES(?)", [(i,) for i in range(rows)])
-    connection.commit()
-    connection.close()
-
-
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    application(tmp_path / "app.db")
+    write_rows(tmp_path / "app.db")
     return write_config(tmp_path / "c.yml", [Database(tmp_path / "app.db", [tmp_path / "rep"])])
 
 
@@ -67,12 +58,12 @@ def test_start_and_stop_say_the_official_lines(
 
 def test_a_database_and_urls_on_the_command_line_need_no_file(tmp_path: Path) -> None:
     """`replicate DB URL URL`: both replicas are complete when it has ended."""
-    application(tmp_path / "app.db")
+    write_rows(tmp_path / "app.db")
     urls = [f"file://{tmp_path}/one", f"file://{tmp_path}/two"]
     command = [str(LITESTREAM), "replicate", str(tmp_path / "app.db"), *urls]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), cwd=tmp_path, text=True) as process:
         wait_until(lambda: list(tmp_path.glob("*/generations/*/snapshots/*.lz4")), "a snapshot")
-        application(tmp_path / "app.db")
+        write_rows(tmp_path / "app.db")
         process.terminate()
         out, _ = process.communicate(timeout=30)
     assert process.returncode == 0, out
@@ -188,7 +179,7 @@ def test_a_replica_that_cannot_be_written_makes_the_exit_code_1(
 
 def test_a_second_signal_ends_it_at_once(daemons: Callable[..., Daemon], tmp_path: Path) -> None:
     """While the last sync fails and is tried again, another signal is the end, exit code 1."""
-    application(tmp_path / "app.db")
+    write_rows(tmp_path / "app.db")
     nowhere = Path("/proc/nowhere")  # nobody can make that; the error is none that is sure to stay
     config = write_config(tmp_path / "c.yml", [Database(tmp_path / "app.db", [nowhere])])
     daemon = daemons(config).start()
@@ -211,7 +202,7 @@ def test_a_database_that_is_absent_is_waited_for(daemons: Callable[..., Daemon],
     assert daemon.stop() == 0
     daemon.start()
     daemon.wait_for_log("initialization complete", after=len(daemon.text()) - 1)
-    application(tmp_path / "later.db")
+    write_rows(tmp_path / "later.db")
     daemon.wait_for_objects(tmp_path / "rep")
     assert daemon.stop() == 0
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from helpers.cli import LITESTREAM, OURS, Database, environment, wait_until, write_config
+from helpers.rows import count_rows
 from litestream import cli
 from litestream.core.layout import V03
 from litestream.streams import compress
@@ -36,13 +37,6 @@ def replica(tmp_path: Path) -> Path:
     return folder
 
 
-def rows(path: Path) -> int:
-    connection = sqlite3.connect(path)
-    count: int = connection.execute("SELECT count(*) FROM t").fetchone()[0]
-    connection.close()
-    return count
-
-
 def test_restore_from_a_url_says_what_it_restored(replica: Path, tmp_path: Path) -> None:
     """The seed's lines and the result on stdout; nothing on stderr where that is no terminal."""
     done = OURS.run("restore", "-o", tmp_path / "out.db", f"file://{replica}")
@@ -57,7 +51,7 @@ def test_restore_from_a_url_says_what_it_restored(replica: Path, tmp_path: Path)
         f"database restored: {tmp_path}/out.db replica=file pos={GEN}/00000000:00000000 segments=0"
     )
     assert len(texts) == 4
-    assert rows(tmp_path / "out.db") == 500
+    assert count_rows(tmp_path / "out.db") == 500
 
 
 def test_restore_by_database_path_goes_to_that_path(replica: Path, tmp_path: Path) -> None:
@@ -65,7 +59,7 @@ def test_restore_by_database_path_goes_to_that_path(replica: Path, tmp_path: Pat
     config = write_config(tmp_path / "c.yml", [Database(tmp_path / "app.db", [replica])])
     done = OURS.run("restore", tmp_path / "app.db", "--config", config, "-integrity-check=full", "-parallelism", "1")
     assert done.code == 0, done.text
-    assert rows(tmp_path / "app.db") == 500
+    assert count_rows(tmp_path / "app.db") == 500
 
 
 def test_json_is_the_only_thing_on_stdout(replica: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from helpers.cli import LITESTREAM, OURS, Daemon, Database, environment, objects, run_state, wait_until, write_config
+from helpers.rows import restored_rows
 from litestream.daemon import child as child_module
 from litestream.daemon.child import Child
 
@@ -62,15 +63,6 @@ def listener(folder: Path, code: int) -> tuple[str, Path]:
     return script(folder, LISTENER.format(log=str(log), code=code)), log
 
 
-def rows(replica: Path, out: Path) -> int:
-    done = OURS.restore(f"file://{replica}", out)
-    assert done.code == 0, done.text
-    connection = sqlite3.connect(out)
-    found: int = connection.execute("SELECT count(*) FROM t").fetchone()[0]
-    connection.close()
-    return found
-
-
 @pytest.mark.parametrize(
     ("command", "code"),
     [("sh -c 'exit 42'", 42), ("sh -c 'kill -KILL $$'", 137), ("sh -c 'kill $$'", 143)],
@@ -92,13 +84,13 @@ def test_what_a_short_one_leaves_is_synced(config: Path, tmp_path: Path) -> None
     for number in range(1, 3):
         done = OURS.run("replicate", "-config", config, "-exec", command)
         assert (done.code, done.err) == (137, "")
-        assert rows(tmp_path / "rep", tmp_path / "out.db") == number
+        assert restored_rows(tmp_path / "rep", tmp_path / "out.db") == number
 
 
 def test_one_that_does_nothing_still_has_everything_synced(config: Path, tmp_path: Path) -> None:
     """`true` ends within milliseconds: what was there before is in the replica when we end."""
     assert OURS.run("replicate", "-config", config, "-exec", "true").code == 0
-    assert rows(tmp_path / "rep", tmp_path / "out.db") == 0
+    assert restored_rows(tmp_path / "rep", tmp_path / "out.db") == 0
 
 
 @pytest.mark.parametrize(("command", "code"), [("true", 1), ("sh -c 'exit 3'", 3)])
@@ -137,7 +129,7 @@ def test_commits_of_its_last_moments_are_synced(config: Path, tmp_path: Path, da
     daemon = daemons(config, args=["-exec", script(tmp_path, program)]).start()
     daemon.wait_for_log("^ready|\nready")
     assert daemon.stop() == 0
-    assert rows(tmp_path / "rep", tmp_path / "out.db") == 2
+    assert restored_rows(tmp_path / "rep", tmp_path / "out.db") == 2
 
 
 def test_ctrl_c_reaches_it_once(config: Path, tmp_path: Path) -> None:

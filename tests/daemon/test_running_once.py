@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import time
 from pathlib import Path
@@ -14,37 +13,14 @@ from pathlib import Path
 import pytest
 
 from helpers.cli import LITESTREAM, OURS, Database, environment, generations, objects, write_config
-
-
-def commit(path: Path, rows: int = 10) -> None:
-    """What an application leaves that has ended: a WAL database without a WAL."""
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("CREATE TABLE IF NOT EXISTS t(x)")
-    connection.executemany("INSERT INTO t VALUES(?)", [(i,) for i in range(rows)])
-    connection.commit()
-    connection.close()
-
-
-def count(path: Path) -> int:
-    connection = sqlite3.connect(path)
-    found: int = connection.execute("SELECT count(*) FROM t").fetchone()[0]
-    connection.close()
-    return found
-
-
-def restored(replica: Path, out: Path) -> int:
-    """Rows in what a replica restores."""
-    done = OURS.restore(f"file://{replica}", out)
-    assert done.code == 0, done.text
-    return count(out)
+from helpers.rows import restored_rows, write_rows
 
 
 def test_everything_is_durable_when_it_ends(tmp_path: Path) -> None:
     """All databases, directories too, in all replicas; a second run has nothing to do, a third takes what is new."""
     (tmp_path / "many").mkdir()
     for name in ("one.db", "many/two.db", "many/three.db"):
-        commit(tmp_path / name)
+        write_rows(tmp_path / name)
     replicas = [{"name": "a", "path": str(tmp_path / "a")}, {"name": "b", "path": str(tmp_path / "b")}]
     below = {"dir": str(tmp_path / "many"), "pattern": "*.db", "replicas": [{"path": str(tmp_path / "m")}]}
     config = tmp_path / "c.yml"
@@ -53,18 +29,18 @@ def test_everything_is_durable_when_it_ends(tmp_path: Path) -> None:
     assert (done.code, done.err) == (0, "")
     assert "one-shot replication complete" in done.out
     places = [tmp_path / "a", tmp_path / "b", tmp_path / "m/two.db", tmp_path / "m/three.db"]
-    assert [restored(place, tmp_path / "out.db") for place in places] == [10] * 4
+    assert [restored_rows(place, tmp_path / "out.db") for place in places] == [10] * 4
     before = objects(tmp_path)
     assert OURS.run("replicate", "-once", "-config", config).code == 0
     assert objects(tmp_path) == before
-    commit(tmp_path / "one.db")
+    write_rows(tmp_path / "one.db")
     assert OURS.run("replicate", "-once", "-config", config).code == 0
-    assert [restored(place, tmp_path / "out.db") for place in places] == [20, 20, 10, 10]
+    assert [restored_rows(place, tmp_path / "out.db") for place in places] == [20, 20, 10, 10]
 
 
 def test_nothing_is_served_and_no_application_started(tmp_path: Path) -> None:
     """addr and socket are for what goes on running: an address in use is no error."""
-    commit(tmp_path / "app.db")
+    write_rows(tmp_path / "app.db")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         config = write_config(
             tmp_path / "c.yml",
@@ -73,12 +49,12 @@ def test_nothing_is_served_and_no_application_started(tmp_path: Path) -> None:
             socket={"enabled": True, "path": str(tmp_path / "none/control.sock")},
         )
         assert OURS.run("replicate", "-once", "-config", config).code == 0
-    assert restored(tmp_path / "rep", tmp_path / "out.db") == 10
+    assert restored_rows(tmp_path / "rep", tmp_path / "out.db") == 10
 
 
 def test_a_snapshot_is_forced(tmp_path: Path) -> None:
     """-force-snapshot takes one although nothing needs it, once where there was none, and it is restored from."""
-    commit(tmp_path / "app.db")
+    write_rows(tmp_path / "app.db")
     config = write_config(tmp_path / "c.yml", [Database(tmp_path / "app.db", [tmp_path / "rep"])])
     first = OURS.run("replicate", "-once", "-force-snapshot", "-config", config)
     assert (first.code, first.out.count("snapshot written")) == (0, 1)
@@ -86,12 +62,12 @@ def test_a_snapshot_is_forced(tmp_path: Path) -> None:
     assert (again.code, again.out.count("snapshot written")) == (0, 1)
     plain = OURS.run("replicate", "-once", "-config", config)
     assert (plain.code, plain.out.count("snapshot written")) == (0, 0)
-    assert restored(tmp_path / "rep", tmp_path / "out.db") == 10
+    assert restored_rows(tmp_path / "rep", tmp_path / "out.db") == 10
 
 
 def test_retention_is_enforced(tmp_path: Path) -> None:
     """-enforce-retention deletes what is older; without it nothing is deleted, and never where retention is off."""
-    commit(tmp_path / "app.db")
+    write_rows(tmp_path / "app.db")
     kept = {"name": "kept", "path": str(tmp_path / "kept"), "retention": "0s"}
     short = {"name": "short", "path": str(tmp_path / "short"), "retention": "1s"}
     config = write_config(tmp_path / "c.yml", [Database(tmp_path / "app.db", [kept, short])])
@@ -102,13 +78,13 @@ def test_retention_is_enforced(tmp_path: Path) -> None:
     assert [len(generations(tmp_path / name)) for name in ("kept", "short")] == [2, 2]
     assert OURS.run("replicate", "-once", "-enforce-retention", "-config", config).code == 0
     assert [len(generations(tmp_path / name)) for name in ("kept", "short")] == [2, 1]
-    assert restored(tmp_path / "short", tmp_path / "out.db") == 10
+    assert restored_rows(tmp_path / "short", tmp_path / "out.db") == 10
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     """No database, or a replica that cannot be written: exit code 1; everything else is done all the same."""
     for name in ("good.db", "half.db"):
-        commit(tmp_path / name)
+        write_rows(tmp_path / name)
     config = write_config(
         tmp_path / "c.yml",
         [
@@ -126,13 +102,13 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert done.err == f"Error: not everything reached the replicas: {names}\n"
     assert f"database does not exist: {tmp_path}/none.db" in done.out
     assert "one-shot replication complete" not in done.out
-    assert [restored(tmp_path / name, tmp_path / "out.db") for name in ("good", "half")] == [10, 10]
+    assert [restored_rows(tmp_path / name, tmp_path / "out.db") for name in ("good", "half")] == [10, 10]
 
 
 @pytest.mark.parametrize("second", [False, True])
 def test_a_signal_ends_it(second: bool, tmp_path: Path) -> None:
     """A store that never answers: after a signal there is the time of a shutdown, after a second one none."""
-    commit(tmp_path / "app.db")
+    write_rows(tmp_path / "app.db")
     with socket.create_server(("127.0.0.1", 0)) as mute:
         replica = {
             "type": "s3", "bucket": "b", "endpoint": f"http://127.0.0.1:{mute.getsockname()[1]}",
@@ -163,7 +139,7 @@ def test_a_signal_ends_it(second: bool, tmp_path: Path) -> None:
 
 def test_another_replicator_is_not_waited_for(tmp_path: Path) -> None:
     """While one runs, the other says who it is at once: there is nothing that it could do."""
-    commit(tmp_path / "app.db")
+    write_rows(tmp_path / "app.db")
     config = write_config(tmp_path / "c.yml", [Database(tmp_path / "app.db", [tmp_path / "rep"])])
     with subprocess.Popen(
         [str(LITESTREAM), "replicate", "-config", str(config)], stdout=subprocess.PIPE, env=environment(), text=True

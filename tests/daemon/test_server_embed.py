@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import litestream
-from helpers.cli import OURS, environment, wait_until
+from helpers.cli import environment, wait_until
+from helpers.rows import restored_rows, write_rows
 from litestream import embed
 from litestream.daemon.parent import VARIABLE, ParentLink
 from litestream.errors import ConfigError, LitestreamError
@@ -38,56 +38,38 @@ def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     assert list(folder.iterdir()) == []
 
 
-def write(path: Path, rows: int) -> None:
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("CREATE TABLE IF NOT EXISTS t(x)")
-    connection.executemany("INSERT INTO t VALUES(?)", [(i,) for i in range(rows)])
-    connection.commit()
-    connection.close()
-
-
-def restored(replica: Path, out: Path) -> int:
-    done = OURS.restore(f"file://{replica}", out)
-    assert done.code == 0, done.text
-    connection = sqlite3.connect(out)
-    count: int = connection.execute("SELECT count(*) FROM t").fetchone()[0]
-    connection.close()
-    return count
-
-
 def test_everything_is_in_the_replica_when_the_block_is_left(tmp_path: Path, temporary_files: Path) -> None:
     """Written inside the block, by a path with a space: durable behind it; the exit code says so."""
     db, replica = tmp_path / "my app.db", tmp_path / "rep"
-    write(db, 5)
+    write_rows(db, 5)
     with litestream.start({db: f"file://{replica}"}) as replicator:
         assert replicator.running
-        write(db, 7)
+        write_rows(db, 7)
     assert not replicator.running
     assert replicator.stop() == 0
-    assert restored(replica, tmp_path / "out.db") == 12
+    assert restored_rows(replica, tmp_path / "out.db") == 12
 
 
 def test_several_replicas_and_a_configuration_as_a_mapping(tmp_path: Path, temporary_files: Path) -> None:
     """A database may have several URLs; `config` takes what litestream.yml would hold, with $ left alone."""
-    write(tmp_path / "a.db", 3)
+    write_rows(tmp_path / "a.db", 3)
     with litestream.start({tmp_path / "a.db": [f"file://{tmp_path}/1", f"file://{tmp_path}/2"]}):
         pass
     config = {"dbs": [{"path": str(tmp_path / "a.db"), "replicas": [{"path": f"{tmp_path}/$HOME"}]}]}
     with litestream.start(config=config):
         pass
     for name in ("1", "2", "$HOME"):
-        assert restored(tmp_path / name, tmp_path / "out.db") == 3
+        assert restored_rows(tmp_path / name, tmp_path / "out.db") == 3
 
 
 def test_a_configuration_file_is_used_as_it_is(tmp_path: Path) -> None:
     """The path of a litestream.yml does too."""
-    write(tmp_path / "a.db", 3)
+    write_rows(tmp_path / "a.db", 3)
     config = tmp_path / "litestream.yml"
     config.write_text(f"dbs:\n  - path: {tmp_path}/a.db\n    replicas:\n      - path: {tmp_path}/rep\n")
     with litestream.start(config=config):
         pass
-    assert restored(tmp_path / "rep", tmp_path / "out.db") == 3
+    assert restored_rows(tmp_path / "rep", tmp_path / "out.db") == 3
 
 
 def test_the_generated_configuration_is_private(
@@ -126,21 +108,21 @@ def test_a_child_that_dies_is_started_again(
 ) -> None:
     """kill -9 to the replicator: a new one takes over, a warning tells, nothing is missing in the end."""
     monkeypatch.setattr(embed, "_FIRST_PAUSE", 0.01)
-    write(tmp_path / "a.db", 3)
+    write_rows(tmp_path / "a.db", 3)
     with litestream.start({tmp_path / "a.db": f"file://{tmp_path}/rep"}) as replicator:
         first = replicator.pid
         os.kill(first, signal.SIGKILL)
         wait_until(lambda: replicator.pid != first and replicator.running, "another child")
-        write(tmp_path / "a.db", 4)
+        write_rows(tmp_path / "a.db", 4)
     assert replicator.stop() == 0
     assert "the replicator ended with exit code -9; starting it again in 0.01 s" in caplog.text
-    assert restored(tmp_path / "rep", tmp_path / "out.db") == 7
+    assert restored_rows(tmp_path / "rep", tmp_path / "out.db") == 7
 
 
 def test_the_replicator_ends_when_its_program_is_killed(tmp_path: Path) -> None:
     """kill -9 to the program: the replicator does a last sync and ends by itself."""
     db, replica = tmp_path / "a.db", tmp_path / "rep"
-    write(db, 3)
+    write_rows(db, 3)
     code = (
         "import litestream, sys, time\n"
         "r = litestream.start({sys.argv[1]: 'file://' + sys.argv[2]})\n"
@@ -151,11 +133,11 @@ def test_the_replicator_ends_when_its_program_is_killed(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment()) as program:
         assert program.stdout is not None
         child = int(program.stdout.readline())
-        write(db, 4)
+        write_rows(db, 4)
         program.kill()
         program.wait()
         wait_until(lambda: not Path(f"/proc/{child}").exists(), "the replicator has ended")
-    assert restored(replica, tmp_path / "out.db") == 7
+    assert restored_rows(replica, tmp_path / "out.db") == 7
 
 
 def test_a_child_that_is_not_ready_in_time_is_ended(tmp_path: Path, temporary_files: Path) -> None:
@@ -186,7 +168,7 @@ def test_a_child_that_does_not_stop_is_killed() -> None:
 
 def test_a_fork_of_the_program_does_not_stop_its_parents_replicator(tmp_path: Path) -> None:
     """A worker process that inherits the object cannot end replication for everybody."""
-    write(tmp_path / "a.db", 1)
+    write_rows(tmp_path / "a.db", 1)
     code = (
         "import litestream, os, sys\n"
         "r = litestream.start({sys.argv[1]: 'file://' + sys.argv[2]})\n"

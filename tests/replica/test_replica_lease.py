@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.clock import Clock
 from helpers.fakedb import FakeDB
 from helpers.faultstore import Fault, FaultStore
 from litestream.client import ReplicaClient
@@ -23,21 +24,6 @@ from litestream.replica.log import ReplicaLogger
 from litestream.storage.age.encrypted import EncryptedStore
 from litestream.storage.memory import MemoryStore
 from litestream.storage.protocol import Store
-
-
-class Clock:
-    """Time that only passes when somebody says so, or sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
 
 
 @dataclass

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.clock import Clock
 from helpers.contract import BodyError, chunks, keys, read
 from helpers.faultstore import FOREVER, Fault, FaultStore
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
@@ -17,21 +18,6 @@ from litestream.storage.memory import MemoryStore
 from litestream.storage.protocol import Store
 from litestream.storage.wrappers.retrying import OVERLAP, Retrying
 from litestream.storage.wrappers.wrapper import Wrapper
-
-
-class Clock:
-    """Time that passes only in sleep."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
 
 
 def retrying(inner: Store, clock: Clock | None = None, *, attempts: int = 4, chance: float = 1.0) -> Retrying:

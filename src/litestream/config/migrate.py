@@ -143,14 +143,8 @@ class _Migration:
                 self.note(value, place, f"left out: {why}")
                 del section[key]
             elif known is not None and known.section:
-                self._keep_inside(value, known.section, place)
-
-    def _keep_inside(self, value: Value, name: str, loc: Loc) -> None:
-        if isinstance(value.content, dict):
-            self._keep(value.content, name, loc)
-        for number, item in enumerate(value.content if isinstance(value.content, list) else ()):
-            if isinstance(item.content, dict):
-                self._keep(item.content, name, (*loc, number))
+                for inside, at in _sections(value, place):
+                    self._keep(inside, known.section, at)
 
     # -- for the official programs
 
@@ -317,17 +311,20 @@ class _Migration:
             elif value.content is None:
                 del section[key]
             elif known.section and not (key == "retention" and isinstance(value.content, str)):
-                self._drop_inside(value, known.section, place)
-
-    def _drop_inside(self, value: Value, name: str, loc: Loc) -> None:
-        if isinstance(value.content, dict):
-            self._drop_unknown(value.content, name, loc)
-        for number, item in enumerate(value.content if isinstance(value.content, list) else ()):
-            if isinstance(item.content, dict):
-                self._drop_unknown(item.content, name, (*loc, number))
+                for inside, at in _sections(value, place):
+                    self._drop_unknown(inside, known.section, at)
 
 
 # -- looking around
+
+
+def _sections(value: Value, loc: Loc) -> Iterator[tuple[Section, Loc]]:
+    """The sections that a key's value consists of: itself, or those of a list."""
+    if isinstance(value.content, dict):
+        yield value.content, loc
+    for number, item in enumerate(value.content if isinstance(value.content, list) else ()):
+        if isinstance(item.content, dict):
+            yield item.content, (*loc, number)
 
 
 def _inside(section: Mapping[str, Value], key: str) -> Section:
