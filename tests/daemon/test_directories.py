@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from helpers.app import App
-from helpers.cli import OURS, Daemon, Yaml, objects, wait_until
+from helpers.cli import OURS, Daemon, Database, Yaml, objects, wait_until, write_config
 from helpers.control import ask, short_folder
 from helpers.swarm import remove, wait_restored, write_directory
 
@@ -285,3 +285,21 @@ def test_not_all_arrived(place: Place, app: App) -> None:
     place.daemon.wait_for_log("not everything reached the replica", timeout=30)
     place.daemon.wait_for_log("local state kept .*path=")
     assert state_of(place.data / "a.db").is_dir()
+
+
+def test_a_deleted_database_of_another_process(place: Place, app: App, daemons: Callable[..., Daemon]) -> None:
+    """What another process keeps beside a database that it replicates is not ours to remove when the file goes."""
+    app.create(place.data / "a.db")
+    app.create(place.data / "b.db", name="b")
+    elsewhere = [Database(place.data / "a.db", [place.folder / "other"])]
+    other = daemons(write_config(place.folder / "other.yml", elsewhere)).start()
+    other.wait_until_ready()
+    wait_until(lambda: objects(place.folder / "other"), other.text)
+    lock = sorted(path.name for path in state_of(place.data / "a.db").iterdir())
+    place.start()
+    place.reach(b=0)
+    app.close()
+    remove(place.data / "a.db")
+    place.wait_removed("a.db")
+    place.daemon.wait_for_log("local state kept .*path=")
+    assert sorted(path.name for path in state_of(place.data / "a.db").iterdir()) == lock

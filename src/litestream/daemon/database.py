@@ -147,8 +147,11 @@ class DatabaseTask:
         return next((replica for replica in self.replicas if replica.name == name), None)
 
     def all_durable(self) -> bool:
-        """Whether every replica has all that was ever copied, also when the files are closed."""
-        return all(replica.durable == self.db.copied for replica in self.replicas)
+        """Whether every replica has all that was ever copied, also when the files are closed.
+
+        False if this process never copied anything: the local state may be that of another one, which still needs it.
+        """
+        return not self.db.copied.is_zero and all(replica.durable == self.db.copied for replica in self.replicas)
 
     def held(self) -> DatabaseHeldError | None:
         """The error that names the other process that replicates the database; None if there is none."""

@@ -368,13 +368,14 @@ class Directories:
         """Remove the local state of a database that is gone, if nobody needs it any more."""
         state = held.database.meta_path or default_meta_path(held.real)
         fields = {"db": held.database.path, "path": state}
+        if not await asyncio.to_thread(os.path.isdir, state):
+            self._logger.warning("deleted before it was replicated: nothing of it was stored", extra={"fields": fields})
+            return
         if not complete or not entry.all_durable():
             self._logger.warning("deleted before everything was uploaded, local state kept", extra={"fields": fields})
             return
         try:
             await asyncio.to_thread(shutil.rmtree, state)
-        except FileNotFoundError:  # it never had any
-            self._logger.warning("deleted before it was replicated: nothing of it was stored", extra={"fields": fields})
         except OSError as error:
             fields["error"] = error.strerror or str(error)
             self._logger.warning("cannot remove local state", extra={"fields": fields})
