@@ -1,4 +1,4 @@
-"""The smallest application there is: rows in one table, written in the process of the tests, which replicates nothing then."""
+"""The smallest application there is: rows in one table, written by the tests themselves."""
 
 from __future__ import annotations
 
