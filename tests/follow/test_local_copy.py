@@ -170,6 +170,31 @@ def test_who_writes_to_the_copy_is_noticed(source: Source, copy: LocalCopy, apps
         copy.commit(*source.take(), ignore)
 
 
+def test_who_wrote_and_checkpointed_is_noticed(source: Source, copy: LocalCopy, apps: Apps) -> None:
+    """A foreign commit that is in the file already, behind an empty WAL, is one all the same."""
+    source.app.ledger(2)
+    copy.commit(*source.take(), ignore)
+    other = apps().open(source.copy)
+    assert other.checkpoint("TRUNCATE")[0] == 0
+    source.app.ledger(1)
+    copy.commit(*source.take(), ignore)  # a checkpoint alone changes nothing
+    other.sql("CREATE TABLE mine(a)")
+    assert other.checkpoint("TRUNCATE")[0] == 0
+    source.app.ledger(1)
+    with pytest.raises(ContinuityLostError, match="another program wrote to the copy"):
+        copy.commit(*source.take(), ignore)
+
+
+def test_a_wal_that_was_removed_is_noticed(source: Source, copy: LocalCopy) -> None:
+    """Nothing is committed to a WAL that no reader can open any more."""
+    source.app.ledger(2)
+    copy.commit(*source.take(), ignore)
+    source.copy.with_name("copy.db-wal").unlink()
+    source.app.ledger(1)
+    with pytest.raises(ContinuityLostError, match="wal file deleted"):
+        copy.commit(*source.take(), ignore)
+
+
 def test_a_copy_can_become_any_other_state(source: Source, copy: LocalCopy, apps: Apps, tmp_path: Path) -> None:
     """A snapshot replaces everything in one transaction, growing or shrinking; only what differs is written."""
     reader = apps().open(source.copy)

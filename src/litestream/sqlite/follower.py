@@ -9,6 +9,7 @@ from typing import BinaryIO
 import apsw
 
 from litestream.core.wal import FRAME_HEADER_SIZE, is_page_size
+from litestream.core.walindex import WalIndexHeader
 from litestream.errors import ContinuityLostError, DatabaseBusyError, DatabaseError, NotADatabaseError
 from litestream.sqlite.connection import connect, printable, translated
 from litestream.sqlite.pages import LivePages
@@ -41,10 +42,11 @@ class LocalCopy:
         try:
             self.page_size = self._source.page_size
             self._source.end_reader(self._source.begin_reader())  # recovers, and makes -wal and -shm
+            self._source.wal_size()  # opens it: `replaced` then tells of it as well
             self._connection = connect(path, _LOCK_TIMEOUT)
             self._writer = WALWriter(path, self.page_size)
             with self._locked() as writer:
-                self.mark = Mark.of(writer.header())
+                self._at(writer.header())
         except BaseException:
             self.close()
             raise
@@ -66,16 +68,18 @@ class LocalCopy:
         if reason := self._source.replaced():
             raise ContinuityLostError(f"{reason}: {self._name}")
         with self._locked() as writer:
-            found = Mark.of(writer.header())
-            if found not in (self.mark, Mark()):  # a reader may have checkpointed
+            header = writer.header()
+            # A reader may have checkpointed, which counts as no change; only commits do.
+            if Mark.of(header) not in (self.mark, Mark()) or header.change != self._change:
                 raise ContinuityLostError(f"another program wrote to the copy: {self._name}")
-            self.mark = writer.commit(pieces, db_pages, intent)
+            writer.commit(pieces, db_pages, intent)
+            self._at(writer.header())
 
     def replace(self, content: BinaryIO, db_pages: int, intent: Callable[[Mark], None]) -> None:
         """Make the copy equal to a database file of so many pages, in one transaction of the pages that differ."""
         pages = LivePages.begin(self._source)
         try:
-            self.mark = pages_mark(pages)
+            self._at(pages.header)
             different = _different(content, pages, self.page_size, db_pages)
             first = next(different, None)
             if first is None and pages.total == db_pages:
@@ -115,6 +119,9 @@ class LocalCopy:
         if self._writer is not None:
             self._writer.close()
 
+    def _at(self, header: WalIndexHeader) -> None:
+        self.mark, self._change = Mark.of(header), header.change
+
     def _open(self) -> apsw.Connection:
         if self._connection is None:
             raise DatabaseError(f"closed: {self._name}")
@@ -151,11 +158,6 @@ def file_header(content: BinaryIO) -> tuple[int, bool]:
     if len(head) < 100 or head[:16] != _MAGIC or not is_page_size(page_size):
         raise NotADatabaseError("not a SQLite database")
     return page_size, head[18:20] == b"\x02\x02"
-
-
-def pages_mark(pages: LivePages) -> Mark:
-    """The mark of the state that is being read."""
-    return Mark.of(pages.header)
 
 
 def _different(content: BinaryIO, pages: LivePages, page_size: int, db_pages: int) -> Iterator[bytearray]:
