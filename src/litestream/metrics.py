@@ -255,6 +255,10 @@ class Metrics:
             "wal_pinned_seconds", "For how long a reader has kept the WAL from restarting", _DB
         )
         self.seal_seconds_max = gauge("seal_seconds_max", "Longest time for which writers were held back", _DB)
+        self.follower_connected = gauge("follower_connected", "Whether the database follows its upstream now", _DB)
+        self.follower_lag_seconds = gauge(
+            "follower_lag_seconds", "For how long the database has not been following, 0 while it does", _DB
+        )
         self.request_budget_used = gauge("request_budget_used", "Requests counted in this month (UTC)", _BUDGET)
         self.request_budget_max = gauge("request_budget_max", "Requests allowed in a month, 0 for no cap", _BUDGET)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any, cast
@@ -43,6 +43,7 @@ class Pings:
                 """Nothing on stderr."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = False  # so that closing waits for those that answer
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}{SECRET}"
@@ -75,9 +76,10 @@ class Safe:
 class Beating:
     """A heartbeat over made-up databases, with a clock that the test moves."""
 
-    def __init__(self, url: str, *databases: Safe) -> None:
+    def __init__(self, url: str, *databases: Safe, followers: Sequence[Callable[[], DatabaseStatus]] = ()) -> None:
         self.now = 0.0
-        entries = [SimpleNamespace(observer=database) for database in databases]
+        entries = [SimpleNamespace(observer=database, look=None) for database in databases]
+        entries += [SimpleNamespace(observer=None, look=follower) for follower in followers]
         server = cast("Any", SimpleNamespace(entries=entries))
         logger = logging.getLogger("litestream.test-heartbeat")
         self.heartbeat = Heartbeat(url, 300, cast("Server", server), logger, lambda: self.now)
@@ -111,6 +113,17 @@ async def test_withheld_while_one_database_is_not_safe(pings: Pings, caplog: pyt
     assert len(pings.seen) == 1
     nothing = Beating(pings.url)
     await nothing.at(0)
+    assert len(pings.seen) == 1
+
+
+async def test_withheld_while_a_follower_does_not_follow(pings: Pings) -> None:
+    """A database that follows another counts as well, also where nothing is replicated."""
+    status = ["error"]
+    beating = Beating(pings.url, followers=[lambda: DatabaseStatus("/copy.db", status[0])])
+    await beating.at(0)
+    assert pings.seen == []
+    status[0] = "ok"
+    await beating.at(15)
     assert len(pings.seen) == 1
 
 

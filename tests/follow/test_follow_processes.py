@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 from helpers.app import App
 from helpers.cli import OURS, Daemon, wait_until
-from helpers.following import Pair, Reader, content, restoring
+from helpers.following import Pair, Reader, content, free_port, restoring
 from helpers.tls import make_certificates
 
 Apps = Callable[[], App]
@@ -174,17 +176,21 @@ def test_the_wrong_token(tmp_path: Path, apps: Apps, daemons: Daemons) -> None:
 
 
 def test_the_status_of_a_follower(tmp_path: Path, apps: Apps, daemons: Daemons) -> None:
-    """`litestream status` says whether it follows, and why not; it is not replicated, so it cannot be stopped."""
+    """`status` and metrics say whether it follows, and why not; it is not replicated, so it cannot be stopped."""
     pair = Pair(tmp_path, daemons)
     app = apps().create(pair.db)
     app.ledger(2)
-    control = str(tmp_path / "control.sock")
+    control, port = str(tmp_path / "control.sock"), free_port()
     config = pair.follower.config
-    config.write_text(json.dumps({**json.loads(config.read_text()), "socket": {"enabled": True, "path": control}}))
+    more = {"socket": {"enabled": True, "path": control}, "addr": f"127.0.0.1:{port}"}
+    config.write_text(json.dumps({**json.loads(config.read_text()), **more}))
+    never = OURS.run("status", "-config", config)
+    assert (never.code, "no database" in never.out) == (1, True)
     pair.start()
     pair.wait_for("SELECT max(n) FROM ledger", 2)
     good = OURS.run("status", "-config", config)
     assert (good.code, " ok " in good.out) == (0, True)
+    wait_until(lambda: measured(port, pair.copy) == (1, 0), "it follows")
     pair.source.stop()
     pair.follower.wait_for_log("follow error")
     bad = OURS.run("status", "-config", config)
@@ -192,6 +198,22 @@ def test_the_status_of_a_follower(tmp_path: Path, apps: Apps, daemons: Daemons) 
     assert "not following: cannot reach the upstream" in bad.err
     refused = OURS.run("stop", "-socket", control, pair.copy)
     assert (refused.code, "it follows another database" in refused.err) == (1, True)
+    connected, lag = measured(port, pair.copy)
+    assert connected == 0
+    assert 0 < lag < 60
+    pair.follower.stop()
+    alone = OURS.run("status", "-config", config)
+    assert alone.code == 1
+    assert "not following: no replicator is running" in alone.err
+    assert re.search(r" [0-9a-f]{16}/00000000:[0-9a-f]{8} ", alone.out), alone.out
+
+
+def measured(port: int, path: Path) -> tuple[float, float]:
+    """Whether a follower is connected, and its lag, from `/metrics`."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        lines = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if str(path) in line)
+    found = [lines[f'litestream_follower_{name}{{db="{path}"}}'] for name in ("connected", "lag_seconds")]
+    return float(found[0]), float(found[1])
 
 
 def test_over_tls(tmp_path: Path, apps: Apps, daemons: Daemons) -> None:

@@ -139,7 +139,7 @@ def _entry(
     """One database with its replicas. `turn` is whose turn it is to be validated: one at a time. So is `starts`, of
     attaching: several at a time."""
     if config.upstream is not None:
-        return follower_entry(config, lane)
+        return follower_entry(config, lane, measures)
     db = DB(
         config.path,
         meta_path=config.meta_path,

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
 from litestream.config import Config, DatabaseConfig
+from litestream.daemon.measures import Measures
 from litestream.daemon.server import Entry, Server
 from litestream.daemon.status import ERROR, NO_DATABASE, OK, DatabaseStatus
 from litestream.db.db import DB
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from litestream.web.stream import Streams
 
 
-def follower_entry(config: DatabaseConfig, lane: Executor) -> Entry:
+def follower_entry(config: DatabaseConfig, lane: Executor, measures: Measures) -> Entry:
     """The entry of a database with `upstream`."""
     from litestream.follow.follower import Follower
     from litestream.follow.link import Upstream
@@ -30,7 +31,9 @@ def follower_entry(config: DatabaseConfig, lane: Executor) -> Entry:
     token = wanted.token.get_secret_value() if wanted.token is not None else ""
     upstream = Upstream(wanted.url, wanted.path or config.path, token, wanted.ca or "")
     follower = Follower(config.path, upstream, meta_path=config.meta_path, lane=lane)
-    return Entry(follower, (), follower.run, (), follower.tried, config, look=lambda: _status(follower))
+    entry = Entry(follower, (), follower.run, (), follower.tried, config, look=lambda: _status(follower))
+    entry.forget = measures.watch_follower(lambda: _status(follower), follower.behind)
+    return entry
 
 
 def _status(follower: Follower) -> DatabaseStatus:

@@ -26,8 +26,8 @@ RETRY = 60.0
 class Heartbeat:
     """Asks for `url` (GET, an answer of 2xx) once per `interval` seconds.
 
-    Only while every database that is replicated is, and no replica lacks anything older than `interval`. The URL is a
-    secret: no text shows more of it than the host.
+    Only while every database that is replicated is, no replica lacks anything older than `interval`, and every follower
+    follows. The URL is a secret: no text shows more of it than the host.
     """
 
     def __init__(
@@ -76,7 +76,8 @@ class Heartbeat:
 
     def _unsafe(self) -> dict[str, object] | None:
         """What is not safe, for the log; None if everything is."""
-        looks = [entry.observer.look() for entry in self._server.entries if entry.observer is not None]
+        ways = [entry.observer.look if entry.observer is not None else entry.look for entry in self._server.entries]
+        looks = [look() for look in ways if look is not None]
         paths = [status.path for status in looks if not status.within(self._interval)]
         if not looks:
             return {"databases": 0}

@@ -39,6 +39,26 @@ class Measures:
 
         return forget
 
+    def watch_follower(self, look: Callable[[], DatabaseStatus], behind: Callable[[], float]) -> Callable[[], None]:
+        """The same for a database that follows another. `behind`: seconds for which it has not been following."""
+        metrics, path = self._metrics, look().path
+
+        def collect() -> None:
+            status, lag = look(), behind()
+            metrics.db_size.labels(db=path).set(status.size)
+            metrics.wal_size.labels(db=path).set(status.wal_size)
+            metrics.txid.labels(db=path).set(txid_of(status.pos))
+            metrics.follower_connected.labels(db=path).set(lag == 0)
+            metrics.follower_lag_seconds.labels(db=path).set(lag)
+
+        stop = metrics.before_collect(collect)
+
+        def forget() -> None:
+            stop()
+            metrics.forget_database(path)
+
+        return forget
+
     def _collect(self, entry: Entry) -> None:
         observer = entry.observer
         assert observer is not None

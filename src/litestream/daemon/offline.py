@@ -60,6 +60,8 @@ class _Local:
 
 async def look(config: DatabaseConfig, within: float) -> DatabaseStatus:
     """The status of a database. While a replicator runs, a replica has `within` seconds to get what is there now."""
+    if config.upstream is not None:
+        return _follower(config)
     real = os.path.realpath(config.path)
     wal = f"{real}-wal"
     empty = DatabaseStatus(config.path, UNKNOWN, size=_size(real), wal_size=_size(wal))
@@ -77,6 +79,23 @@ async def look(config: DatabaseConfig, within: float) -> DatabaseStatus:
     if (state.device, state.inode) != (info.st_dev, info.st_ino):
         return replace(status, status=UNKNOWN, error="database file replaced since it was replicated")
     return status
+
+
+def _follower(config: DatabaseConfig) -> DatabaseStatus:
+    """A database that follows another: where its note says that it is."""
+    from litestream.follow.note import load, trusted
+
+    real = os.path.realpath(config.path)
+    meta = config.meta_path or default_meta_path(real)
+    note = load(meta)
+    status = DatabaseStatus(config.path, ERROR, size=_size(real), wal_size=_size(f"{real}-wal"))
+    if note is not None:
+        status = replace(status, pos=trusted(note).at.pos)
+    if _held(meta):
+        return replace(status, status=UNKNOWN, error="only the replicator that follows can tell: ask it, by its socket")
+    if not status.size:
+        return replace(status, status=NO_DATABASE, error="not following: no replicator is running, and never did")
+    return replace(status, error="not following: no replicator is running")
 
 
 async def _replica(local: _Local, config: ReplicaConfig, within: float) -> ReplicaStatus:

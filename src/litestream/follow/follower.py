@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing
@@ -57,6 +58,7 @@ class Follower:
         self.upstream = upstream
         self.error: Exception | None = None
         """Why it is not following now; None while it is."""
+        self._behind_since: float | None = time.monotonic()
         self._copy = Copy(real, meta_path or default_meta_path(real))
         self._logger = ReplicaLogger(logger or logging.getLogger("litestream.follow"), self.path, "upstream")
         self._lane = lane or ThreadPoolExecutor(1, thread_name_prefix="litestream-follow")
@@ -71,6 +73,10 @@ class Follower:
     def pos(self) -> Pos:
         """The position that readers see."""
         return self._copy.place.pos
+
+    def behind(self) -> float:
+        """Seconds for which it has not been following, since the start at most; 0 while it follows."""
+        return 0.0 if self._behind_since is None else max(1e-3, time.monotonic() - self._behind_since)
 
     def sync_now(self) -> bool:
         """Nothing is copied from here. False."""
@@ -112,6 +118,10 @@ class Follower:
             finally:
                 self._tried.set()
 
+    def _ended(self) -> None:
+        if self._behind_since is None:
+            self._behind_since = time.monotonic()
+
     async def _failed(self, error: Exception) -> None:
         self.error = error
         self._errors.failed(error)
@@ -145,6 +155,7 @@ class Follower:
                     else:
                         await self._segment(stream, record, batch)
             finally:
+                self._ended()
                 if quiet is not None:
                     quiet.cancel()
                 if batch is not None:
@@ -185,7 +196,7 @@ class Follower:
     def _following(self) -> None:
         if self.error is not None or not self._tried.is_set():
             self._logger.info("following", extra={"fields": {"pos": self.pos()}})
-        self.error = None
+        self.error = self._behind_since = None
         self._wrong = 0
         self._errors.succeeded()
         self._backoff.reset()
