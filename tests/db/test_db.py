@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import apsw
 import pytest
 
 from helpers import ledger, state
@@ -153,6 +154,39 @@ class TestAttach:
         for found in [Path(db.meta_path), *Path(db.meta_path).rglob("*")]:
             wanted = 0o700 if found.is_dir() else 0o600
             assert stat.S_IMODE(found.stat().st_mode) == wanted, found
+
+
+class TestLook:
+    def test_all_is_copied_only_when_it_is(self, path: Path, app: App, dbs: list[DB]) -> None:
+        """Not before the attach, after a commit, with the file gone, or while a thread is at work: no wait for that."""
+        app.create(path)
+        db = DB(str(path))
+        dbs.append(db)
+        assert not db.all_copied()
+        db.sync_now()
+        assert db.all_copied()
+        app.ledger(1)
+        assert not db.all_copied()
+        db.sync_now()
+        assert db.all_copied()
+        with db._lock, ThreadPoolExecutor(1) as other:
+            assert not other.submit(db.all_copied).result(5)
+        path.rename(path.with_name("away.db"))
+        assert not db.all_copied()
+        path.with_name("away.db").rename(path)
+
+    def test_a_database_at_rest_is_small(self, path: Path, app: App, dbs: list[DB]) -> None:
+        """SQLite takes less than 100 KiB for each connection, and there are two at most: there may be a thousand."""
+        app.create(path)
+        before = apsw.memory_used()
+        db = attached(path, dbs)
+        app.ledger(3)
+        db.sync_now()
+        db.maintain()
+        db.checkpoint()
+        assert 0 < apsw.memory_used() - before < 2 * 100 * 1024
+        db.trim()
+        assert 0 < apsw.memory_used() - before < 100 * 1024
 
 
 class TestCopy:

@@ -342,6 +342,18 @@ class DB:
         finally:
             self._lock.release()
 
+    def all_copied(self) -> bool:
+        """Whether everything committed is copied. Cheap, and waits for nobody: False where it cannot be told."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            attached = self._attached
+            if attached is None or self._lost or attached.source.wal_index() is None:
+                return False
+            return attached.capture.pending() == 0 and not attached.source.replaced()
+        finally:
+            self._lock.release()
+
     def trim(self) -> None:
         """Let go of what only busy times need."""
         if self._lock.acquire(blocking=False):

@@ -15,7 +15,9 @@ from litestream.errors import DatabaseBusyError, DatabaseError, NotADatabaseErro
 SQLITE_VERSION = apsw.sqlite_lib_version()
 """Version of the SQLite library that this process uses (apsw brings its own)."""
 
-_CACHE_KIB = 64  # we read one page per transaction; a thousand idle databases must stay small
+_CACHE_PAGES = 2
+"""We read one page per transaction. Below 3 pages SQLite does not allocate twenty of them beforehand, which is most of
+what a connection takes: a thousand idle databases must stay small."""
 
 
 def database_uri(path: str, **parameters: str) -> str:
@@ -50,7 +52,8 @@ def _configure(connection: apsw.Connection, path: str, busy_timeout: float) -> N
     # This pragma reads the schema, and so fails where that is locked or does not parse. It only saves memory: whether
     # the database can be read is found out by whoever reads it.
     with contextlib.suppress(apsw.Error):
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute(f"PRAGMA cache_size = {_CACHE_PAGES}")
+        connection.release_memory()  # reading the schema was before that
     connection.set_busy_timeout(int(busy_timeout * 1000))
 
 

@@ -30,7 +30,7 @@ from litestream.sqlite.connection import connect, printable, translated
 
 _MAGIC = b"SQLite format 3\0"
 _WAL_INDEX_SIZE = 136  # both copies of the header, the backfill count and the read marks
-_SPARE_CONNECTIONS = 2
+_SPARE_CONNECTIONS = 1
 _READ_TIMEOUT = 0.05  # a reader meets a lock only during recovery: try again later rather than wait
 _LOCK_PAUSE = 0.0002
 _opened: set[tuple[int, int]] = set()
