@@ -14,6 +14,7 @@ import pytest
 
 from helpers.cli import LITESTREAM, OURS, Database, environment, generations, objects, write_config
 from helpers.rows import restored_rows, write_rows
+from helpers.swarm import write_directory
 
 
 def test_everything_is_durable_when_it_ends(tmp_path: Path) -> None:
@@ -152,6 +153,32 @@ def test_another_replicator_is_not_waited_for(tmp_path: Path) -> None:
         running.terminate()
         assert (done.code, running.wait(20)) == (1, 0)
     assert str(running.pid) in done.text
+
+
+def test_held_databases_of_a_directory_are_named(tmp_path: Path) -> None:
+    """Those that another process replicates are missing, five of them in the last line; the others are done."""
+    data = tmp_path / "data"
+    data.mkdir()
+    names = [f"held{number}.db" for number in range(6)]
+    for name in (*names, "free.db"):
+        write_rows(data / name)
+    others = write_config(tmp_path / "o.yml", [Database(data / name, [tmp_path / "other" / name]) for name in names])
+    config = write_directory(tmp_path / "c.yml", data, tmp_path / "rep")
+    with subprocess.Popen(
+        [str(LITESTREAM), "replicate", "-config", str(others)], stdout=subprocess.PIPE, env=environment(), text=True
+    ) as running:
+        assert running.stdout is not None
+        written = (line for line in running.stdout if "snapshot written" in line)
+        for _ in names:
+            next(written)
+        done = OURS.run("replicate", "-once", "-config", config)
+        running.terminate()
+        assert (done.code, running.wait(20)) == (1, 0)
+    held = [f"{data / name}(file)" for name in names]
+    assert done.err == f"Error: not everything reached the replicas: {', '.join(held[:5])} and 1 more\n"
+    assert all(f"{name}: not everything reached the replica: " in done.out for name in held)
+    assert f"{data / 'free.db'}(file): not everything" not in done.out
+    assert restored_rows(tmp_path / "rep/free.db", tmp_path / "out.db") == 10
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -65,6 +66,10 @@ class FakeReplica:
         self._errors = errors or []
         self._hangs = hangs
 
+    @property
+    def up_to_date(self) -> bool:
+        return self.pos == END
+
     async def sync(self) -> None:
         assert self.stopped, "the loop must not sync at the same time"
         if self._hangs:
@@ -76,7 +81,7 @@ class FakeReplica:
     async def stop(self) -> None:
         self.stopped = True
 
-    async def close(self) -> None:
+    async def close(self, patience: float = 3.0) -> None:
         self.closed = True
 
 
@@ -146,6 +151,69 @@ async def test_the_time_is_bounded_and_the_slow_one_named() -> None:
     assert outcome.missing == {"/app.db(slow)": "no time was left (gave up after 50ms)"}
 
 
+async def test_what_is_settled_is_never_said_to_lack_anything() -> None:
+    """Databases at rest need neither a turn nor a thread: a disk and a store that hang hold up only what is on them."""
+    hanging = Entry(FakeDB("/hangs.db"), [FakeReplica(hangs=True)], for_ever)
+    at_rest = []
+    for number in range(1000):
+        db = FakeDB(f"/{number}.db", errors=[DatabaseBusyError("busy")] * 999)
+        at_rest.append(Entry(db, [FakeReplica(hangs=True)], for_ever, settled=lambda: True))
+    outcome = await run(hanging, *at_rest, timeout=0.3)
+    assert list(outcome.missing) == ["/hangs.db(file)"]
+
+
+async def test_a_replica_that_has_everything_is_not_asked_again() -> None:
+    """Where another one of the same database lacks something, and its store hangs."""
+    complete, hanging = FakeReplica("complete", hangs=True), FakeReplica("hanging", hangs=True)
+    complete.pos = END
+    outcome = await run(Entry(FakeDB(), [complete, hanging], for_ever), timeout=0.05)
+    assert list(outcome.missing) == ["/app.db(hanging)"]
+
+
+async def test_a_look_that_fails_means_work() -> None:
+    """What cannot be looked at is copied and uploaded as if it lacked something."""
+
+    def fail() -> bool:
+        raise DatabaseBusyError("busy")
+
+    replica = FakeReplica()
+    assert (await run(Entry(FakeDB(), [replica], for_ever, settled=fail))).missing == {}
+    assert replica.pos == END
+
+
+async def test_closing_many_is_bounded_in_time_and_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases of a store that is away cost the time once, not once a replica; everything is closed all the same."""
+    monkeypatch.setattr(server_module, "_LEASES", 0.1)
+    now = most = 0
+
+    class Away(FakeReplica):
+        async def close(self, patience: float = 3.0) -> None:
+            nonlocal now, most
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(min(patience, 0.05))
+            now -= 1
+            self.closed = True
+
+    entries = [Entry(FakeDB(f"/{number}.db"), [Away()], for_ever) for number in range(500)]
+    began = time.monotonic()
+    await server_module.close_entries(entries, logging.getLogger("litestream"))
+    assert time.monotonic() - began < 0.5
+    assert 1 < most <= 32
+    assert all(entry.replicas[0].closed and entry.db.closed for entry in entries)  # type: ignore[attr-defined]
+
+
+async def test_a_database_that_hangs_in_closing_does_not_keep_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is durable by then: the end is a clean one, and whoever ends the process need not wait."""
+    monkeypatch.setattr(server_module, "_CLOSING", 0.05)
+
+    class Hanging(FakeReplica):
+        async def close(self, patience: float = 3.0) -> None:
+            await asyncio.sleep(3600)
+
+    assert await run(Entry(FakeDB(), [Hanging()], for_ever)) == Outcome(stuck=True)
+
+
 async def test_a_timeout_of_zero_means_one_attempt() -> None:
     """`shutdown-sync-timeout: 0s`: tried once, not again."""
     outcome = await run(Entry(FakeDB(), [FakeReplica(errors=[StorageError("503")])], for_ever), timeout=0)
@@ -196,7 +264,7 @@ async def test_what_cannot_be_closed_is_a_warning(caplog: pytest.LogCaptureFixtu
     """Everything is durable by then: an error in closing a replica does not make the end a failure."""
 
     class Unclosable(FakeReplica):
-        async def close(self) -> None:
+        async def close(self, patience: float = 3.0) -> None:
             raise LitestreamError("no")
 
     db = FakeDB()

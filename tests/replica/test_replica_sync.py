@@ -36,6 +36,24 @@ async def test_first_sync_gives_a_restorable_replica(db: FakeDB, replica: Replic
     assert await restored() == db.state()
 
 
+async def test_it_is_up_to_date_when_everything_copied_is_there(db: FakeDB, metrics: Metrics) -> None:
+    """Neither before a commit was uploaded, nor after an error until the replica was asked again."""
+    store = FaultStore(MemoryStore())
+    replica = Replica(db, ReplicaClient(store), metrics=metrics)
+    db.begin()
+    assert not replica.up_to_date
+    await replica.sync()
+    assert replica.up_to_date
+    db.commit()
+    assert not replica.up_to_date
+    store.add(Fault("put", "lost", match="wal/"))
+    with pytest.raises(StorageError):
+        await replica.sync()
+    assert not replica.up_to_date
+    await replica.sync()
+    assert replica.up_to_date
+
+
 async def test_single_segment_goes_up_verbatim(db: FakeDB, replica: Replica, client: ReplicaClient) -> None:
     """One pending segment is stored as the very bytes of the shadow."""
     db.begin()

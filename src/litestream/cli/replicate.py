@@ -88,6 +88,9 @@ def run(parsed: Parsed) -> int:
     return _ended(outcome, logger)
 
 
+_NAMED = 5
+"""Replicas that the last line names."""
+
 _ONCE_EXEC = "cannot specify -once flag with -exec"
 
 
@@ -261,12 +264,18 @@ async def _restored(
         await asyncio.gather(extending, return_exceptions=True)
 
 
+def _some(names: list[str]) -> str:
+    """The first of them, and how many more there are: the log has a line for each."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
 def _ended(outcome: Outcome, logger: logging.Logger) -> int:
     from litestream.cli import fail
 
     code = outcome.child
     if outcome.missing:
-        code = fail(f"not everything reached the replicas: {', '.join(outcome.missing)}") and (code or 1)
+        code = fail(f"not everything reached the replicas: {_some(list(outcome.missing))}") and (code or 1)
     if outcome.stuck:
         # A thread still waits for a disk or a network that does not answer; the interpreter would wait for it too.
         sys.stdout.flush()

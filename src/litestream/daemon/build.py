@@ -155,6 +155,7 @@ def _entry(
     observer = Observer(task, [(replica.type, replica.location) for replica in config.replicas])
     described = [_described(replica) for replica in config.replicas]
     entry = Entry(db, replicas, task.run, described, task.tried, config, observer, task.all_durable, held=task.held)
+    entry.settled = task.settled
     entry.forget = measures.watch(entry)
     return entry
 

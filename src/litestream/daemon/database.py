@@ -153,6 +153,14 @@ class DatabaseTask:
         """
         return not self.db.copied.is_zero and all(replica.durable == self.db.copied for replica in self.replicas)
 
+    def settled(self) -> bool:
+        """Whether everything that is committed is in every replica, as far as can be told without waiting for anybody.
+
+        Raises `DatabaseError` if the files cannot be looked at. For any thread.
+        """
+        # The position is read after the look: what is copied in between is not yet in the replicas.
+        return self.db.all_copied() and all(replica.up_to_date for replica in self.replicas)
+
     def held(self) -> DatabaseHeldError | None:
         """The error that names the other process that replicates the database; None if there is none."""
         return self.error if isinstance(self.error, DatabaseHeldError) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -35,7 +36,10 @@ T = TypeVar("T")
 
 _FIRST_PAUSE = 1.0  # seconds until a task that died of an unexpected error is run again; doubled each time
 _LONGEST_PAUSE = 60.0
-_CLOSING = 10.0  # seconds that closing one database may take before others go on
+_CLOSING = 12.0  # seconds that closing may take before others go on without it, or the process ends
+_LEASES = 8.0  # seconds in which leases are given back, those of all replicas together
+_TOGETHER = 32  # databases that are closed at the same time
+_LOOK = 2.0  # seconds for the look at what is in the replicas already
 
 
 class Database(Protocol):
@@ -58,8 +62,10 @@ class Destination(Protocol):
     @property
     def pos(self) -> Pos: ...
     async def sync(self) -> None: ...
+    @property
+    def up_to_date(self) -> bool: ...
     async def stop(self) -> None: ...
-    async def close(self) -> None: ...
+    async def close(self, patience: float = ...) -> None: ...
 
 
 async def _at_once() -> None:
@@ -69,6 +75,11 @@ async def _at_once() -> None:
 def _yes() -> bool:
     """For entries of which nobody knows better."""
     return True
+
+
+def _not_known() -> bool:
+    """For entries of which that can be found out only by doing it."""
+    return False
 
 
 def _by_nobody() -> DatabaseHeldError | None:
@@ -97,6 +108,8 @@ class Entry:
     """Who knows how safe the database is; None where nobody does."""
     all_durable: Callable[[], bool] = _yes
     """Whether every replica has all that was ever copied from the database, also when that is closed."""
+    settled: Callable[[], bool] = _not_known
+    """Whether everything that is committed is in every replica, as far as can be told at once; called in any thread."""
     forget: Callable[[], None] = _nothing
     """Called once the entry is no longer watched: what others keep of it goes."""
     held: Callable[[], DatabaseHeldError | None] = _by_nobody
@@ -247,7 +260,9 @@ class Server:
             outcome.stuck = outcome.stuck or left.stuck
         outcome.child = child
         if not outcome.stuck:
-            await close_entries(self.entries, self.logger)
+            closing = asyncio.create_task(close_entries(self.entries, self.logger))
+            done, _ = await asyncio.wait([closing], timeout=_CLOSING)
+            outcome.stuck = not done
         self.logger.info("litestream shut down")
         if failure is not None:
             raise failure
@@ -323,7 +338,8 @@ class Server:
                 outcome.missing[f"{entry.db.path}({replica.name})"] = "no time was left"
         try:
             async with asyncio.timeout(self.shutdown_timeout or None):
-                await asyncio.gather(*(self._finish(entry, outcome, gone=gone) for entry in entries))
+                left = entries if gone else await self._unsettled(entries, outcome)
+                await asyncio.gather(*(self._finish(entry, outcome, gone=gone) for entry in left))
         except TimeoutError:
             outcome.stuck = True
             limit = format_duration(self.shutdown_timeout)
@@ -331,6 +347,30 @@ class Server:
                 outcome.missing[name] = f"{reason} (gave up after {limit})"
         tell_missing(entries, outcome.missing, self.logger)
         return outcome
+
+    async def _unsettled(self, entries: Sequence[Entry], outcome: Outcome) -> list[Entry]:
+        """What has to be brought up to date. The others are settled at once, in one go and before anything is waited
+        for: a thousand databases at rest are no work, and lack nothing however slow the few that do are."""
+        settled: list[Entry] = []
+
+        def look() -> None:
+            for entry in entries:
+                try:
+                    if entry.settled():
+                        settled.append(entry)
+                except (LitestreamError, OSError):
+                    pass  # whoever copies it meets it too, and says so
+
+        if entries:
+            looking = asyncio.create_task(entries[0].db.call(look))
+            await asyncio.wait([looking], timeout=_LOOK)  # a file system that hangs holds up only what is on it
+            looking.cancel()
+        paths = {entry.db.path for entry in tuple(settled)}
+        for entry in entries:
+            if entry.db.path in paths:
+                for replica in entry.replicas:
+                    del outcome.missing[f"{entry.db.path}({replica.name})"]
+        return [entry for entry in entries if entry.db.path not in paths]
 
     async def _finish(self, entry: Entry, outcome: Outcome, *, gone: bool) -> None:
         names = [f"{entry.db.path}({replica.name})" for replica in entry.replicas]
@@ -340,7 +380,13 @@ class Server:
 
         if not await self._attempt(entry.db.sync if gone else lambda: self._copy(entry.db), keep):
             return
-        await asyncio.gather(*(self._upload(entry.db, replica, outcome) for replica in entry.replicas))
+        lacking = []
+        for name, replica in zip(names, entry.replicas, strict=True):
+            if replica.up_to_date:
+                del outcome.missing[name]
+            else:
+                lacking.append(replica)
+        await asyncio.gather(*(self._upload(entry.db, replica, outcome) for replica in lacking))
 
     async def _copy(self, db: Database) -> None:
         try:
@@ -385,19 +431,31 @@ class Server:
 
 
 async def close_entries(entries: Sequence[Entry], logger: logging.Logger) -> None:
-    """Close databases and replicas on which nothing runs any more; what cannot be is a warning."""
-    for entry in entries:
-        for replica in entry.replicas:
+    """Close databases and replicas on which nothing runs any more; what cannot be is a warning.
+
+    Leases are given back meanwhile, as far as that is done in `_LEASES` seconds: a store that is away costs no more,
+    however many replicas it has.
+    """
+    turn, until = asyncio.Semaphore(_TOGETHER), time.monotonic() + _LEASES
+
+    async def close(entry: Entry) -> None:
+        async with turn:
+            await asyncio.gather(*(_close_replica(entry, replica, until, logger) for replica in entry.replicas))
             try:
-                await replica.close()
+                await entry.db.call(entry.db.close)
             except LitestreamError as e:
-                more = facts(db=entry.db.path, replica=replica.name)
-                logger.warning("%s(%s): cannot close the replica: %s", entry.db.path, replica.name, e, extra=more)
-        try:
-            await entry.db.call(entry.db.close)
-        except LitestreamError as e:
-            more = facts(db=entry.db.path)
-            logger.warning("%s: cannot close the database: %s", entry.db.path, e, extra=more)
+                more = facts(db=entry.db.path)
+                logger.warning("%s: cannot close the database: %s", entry.db.path, e, extra=more)
+
+    await asyncio.gather(*map(close, entries))
+
+
+async def _close_replica(entry: Entry, replica: Destination, until: float, logger: logging.Logger) -> None:
+    try:
+        await replica.close(max(0.0, until - time.monotonic()))
+    except LitestreamError as e:
+        more = facts(db=entry.db.path, replica=replica.name)
+        logger.warning("%s(%s): cannot close the replica: %s", entry.db.path, replica.name, e, extra=more)
 
 
 def describe(entry: Entry, logger: logging.Logger) -> None:

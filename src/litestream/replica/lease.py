@@ -42,7 +42,7 @@ from litestream.replica.holder import boot, has_ended, host_name, started, uptim
 from litestream.replica.log import ReplicaLogger
 from litestream.replica.source import WALSource
 
-_RELEASE_TIMEOUT = 3.0
+RELEASE_TIMEOUT = 3.0
 """Seconds: who comes next has to wait otherwise, but an end of ours must not."""
 
 
@@ -113,14 +113,14 @@ class Keeper:
             while not (self._note is not None and self._note.ready and self._clock() < self._until):
                 await self._look()
 
-    async def release(self) -> None:
+    async def release(self, patience: float = RELEASE_TIMEOUT) -> None:
         """Say that this process publishes no more, so that the next one need not wait. Never fails, or takes long."""
         if self._lost or self._note is None or not self._note.ready:
             return
         note, self._note = self._note, None
         self._until = float("-inf")
         try:
-            async with asyncio.timeout(_RELEASE_TIMEOUT):
+            async with asyncio.timeout(min(patience, RELEASE_TIMEOUT)):
                 await self._client.store.put(released_key(note.epoch), b"released\n", create_only=True)
         except (LitestreamError, TimeoutError) as error:
             self._logger.debug("lease not released: %s", error)

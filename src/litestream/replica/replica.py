@@ -20,7 +20,7 @@ from litestream.errors import (
 )
 from litestream.metrics import DEFAULT, Metrics
 from litestream.replica.bounds import bounds_of
-from litestream.replica.lease import Keeper
+from litestream.replica.lease import RELEASE_TIMEOUT, Keeper
 from litestream.replica.log import ReplicaLogger, prefixed
 from litestream.replica.loops import Monitor, retain, take_snapshots
 from litestream.replica.retention import enforce_retention
@@ -133,6 +133,12 @@ class Replica:
         return self._durable
 
     @property
+    def up_to_date(self) -> bool:
+        """Whether the database can be restored from here as far as it has been copied. False after an error: then it
+        is not known. No request."""
+        return self._db is not None and self.pos == self._db.pos() == self.durable
+
+    @property
     def stored_at(self) -> float:
         """When an object was last stored here by this process, in Unix seconds; 0 if none was."""
         return self._uploader.stored_at if self._uploader is not None else 0.0
@@ -208,11 +214,12 @@ class Replica:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._monitor = None
 
-    async def close(self) -> None:
-        """Stop, give the lease back, and close the client."""
+    async def close(self, patience: float = RELEASE_TIMEOUT) -> None:
+        """Stop, give the lease back, and close the client. `patience`: seconds for the lease; 0: it is not given back,
+        and who comes next waits."""
         await self.stop()
-        if self._lease is not None:
-            await self._lease.release()
+        if self._lease is not None and patience > 0:
+            await self._lease.release(patience)
         await self._client.close()
 
     # -- uploading
