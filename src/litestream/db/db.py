@@ -48,10 +48,8 @@ T = TypeVar("T")
 
 SHADOW_LIMIT = 64 * 1024 * 1024
 """Bytes of shadow WAL that are kept for a replica that is down, and more for a database, or a WAL, that is larger."""
-
 SHADOW_WALS = 4
 """WALs of the present size that are kept for it."""
-
 INLINE_LIMIT = 256 * 1024
 """Bytes that are copied on the event loop itself: cheaper than a change of threads."""
 
@@ -548,10 +546,8 @@ class DB:
         seconds = self._pinned.note(complete, time.monotonic(), pinned=pinned)
         self.stats.pinned_seconds = self._pinned.seconds(time.monotonic())
         if seconds:
-            self.logger.warning(
-                "WAL pinned by a reader",
-                extra={"fields": {"db": printable(self._path), "seconds": round(seconds)}},
-            )
+            fields = {"db": printable(self._path), "seconds": round(seconds)}
+            self.logger.warning("WAL pinned by a reader", extra={"fields": fields})
 
     def _seal(self, attached: Attachment) -> bool:
         """Hold writers back for a moment so that everything is backfilled and the next one starts a new WAL."""
