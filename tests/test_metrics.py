@@ -109,6 +109,12 @@ OURS = {
     ),
     "shadow_wal_bytes": ("gauge", {"db"}, "Bytes on disk that are kept for the replicas"),
     "wal_pinned_seconds": ("gauge", {"db"}, "For how long a reader has kept the WAL from restarting"),
+    "follower_connected": ("gauge", {"db"}, "Whether the database follows its upstream now"),
+    "follower_lag_seconds": (
+        "gauge",
+        {"db"},
+        "For how long the database has not been following, 0 while it does",
+    ),
     "seal_seconds_max": ("gauge", {"db"}, "Longest time for which writers were held back"),
     "request_budget_used": ("gauge", {"budget"}, "Requests counted in this month (UTC)"),
     "request_budget_max": ("gauge", {"budget"}, "Requests allowed in a month, 0 for no cap"),

@@ -200,7 +200,6 @@ def test_entries_of_their_own_and_hard_links(tmp_path: Path, daemons: Callable[.
     data = tmp_path / "data"
     make(data / "own.db")
     make(data / "both.db")
-    os.link(data / "both.db", data / "same.db")
     first = f"{{dir: {data}, pattern: 'b*.db', watch: true, replica: {{path: {tmp_path}/r1}}}}"
     second = f"{{dir: {data}, pattern: '*.db', watch: true, replica: {{path: {tmp_path}/r2}}}}"
     own = f"{{path: {data}/own.db, replica: {{path: {tmp_path}/r3}}}}"
@@ -209,10 +208,12 @@ def test_entries_of_their_own_and_hard_links(tmp_path: Path, daemons: Callable[.
     daemon.wait_until_ready()
     daemon.wait_for_objects(tmp_path / "r1" / "both.db")
     daemon.wait_for_objects(tmp_path / "r3")
+    os.link(data / "both.db", data / "same.db")  # of two that are there at the start the one opened first would win
     make(data / "two.db")
     daemon.wait_for_objects(tmp_path / "r2" / "two.db")
     assert not (tmp_path / "r2" / "own.db").exists()
     assert not (tmp_path / "r2" / "both.db").exists()
+    assert not (tmp_path / "r2" / "same.db").exists()
     assert "ERROR" not in daemon.text()
 
 
