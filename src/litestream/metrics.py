@@ -10,6 +10,7 @@ import asyncio
 import math
 import threading
 import time
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -84,7 +85,7 @@ class Distribution:
 Entry = TypeVar("Entry", Value, Distribution)
 
 
-class _Labelled(Generic[Entry]):
+class _Labelled(ABC, Generic[Entry]):
     """All numbers of one name. A family without any is not shown, as in the official program."""
 
     def __init__(self, name: str, kind: Kind, text: str, labels: tuple[str, ...]) -> None:
@@ -114,11 +115,13 @@ class _Labelled(Generic[Entry]):
             for key in [key for key in self._values if all(key[i] == value for i, value in places)]:
                 del self._values[key]
 
+    @abstractmethod
     def _new(self) -> Entry:
-        raise NotImplementedError
+        """A number that begins."""
 
+    @abstractmethod
     def _lines(self) -> Iterator[str]:
-        raise NotImplementedError
+        """The lines of its numbers."""
 
     def _text(self) -> Iterator[str]:
         """The lines of this family; none if it has no numbers."""
