@@ -102,7 +102,15 @@ class LocalStateError(DatabaseError):
 
 
 class ContinuityLostError(DatabaseError):
-    """What stands in the WAL cannot be proved to follow what was copied; the text is the reason."""
+    """What stands in the WAL cannot be proved to follow what was copied; the text is the reason.
+
+    Attributes:
+        passed: whether the database may only have gone on unseen: its state then belongs behind what was copied.
+    """
+
+    def __init__(self, reason: str, *, passed: bool = False) -> None:
+        super().__init__(reason)
+        self.passed = passed
 
 
 class ReplicaError(LitestreamError):

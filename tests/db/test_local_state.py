@@ -179,7 +179,7 @@ class TestShadow:
 
 
 class TestState:
-    STATE = State(GENERATION, str(Pos("00000000000000aa", 1, 32)), 5, 6, 7, "hash", [GENERATION])
+    STATE = State(GENERATION, str(Pos("00000000000000aa", 1, 32)), 5, 6, 7, "hash", [GENERATION], {"pos": "x"})
 
     def test_round_trip(self, tmp_path: Path) -> None:
         """What is stored is loaded."""
@@ -200,6 +200,8 @@ class TestState:
             {"inode": "6"},
             {"last_commit_ns": None},
             {"unknown": 1},
+            {"base": []},
+            {"base": {"pos": 1}},
         ],
         ids=str,
     )

@@ -123,9 +123,14 @@ class Unclear:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """What was copied cannot be proved to go on here."""
+    """What was copied cannot be proved to go on here.
+
+    `passed`: another WAL stands there, or none, so the database may have gone on unseen. Otherwise what was copied was
+    taken back (a power cut under `synchronous=NORMAL` does that), or cannot be compared.
+    """
 
     reason: str
+    passed: bool = False
 
 
 Verdict = Fresh | Same | Restarted | NothingNew | Unclear | Lost
@@ -136,7 +141,7 @@ def judge(known: Known | None, anchored: bool, observed: Observed) -> Verdict:
     if known is None:
         return _judge_first(observed)
     if observed.wal_size is None:
-        return Lost(WAL_REMOVED)
+        return Lost(WAL_REMOVED, passed=not anchored)
     header = _header(observed)
     index = observed.index
     if _page_size_changed(known, header, index):
@@ -144,7 +149,7 @@ def judge(known: Known | None, anchored: bool, observed: Observed) -> Verdict:
     if header is not None and header.raw == known.wal_header:
         return _judge_same_header(known, anchored, header, observed)
     if not anchored:
-        return Lost(_unwatched(known, header, observed.wal_size))
+        return Lost(_unwatched(known, header, observed.wal_size), passed=True)
     if index is not None and index.max_frame == 0:
         return NothingNew()
     end = _committed(header, observed)
@@ -176,7 +181,7 @@ def _judge_same_header(known: Known, anchored: bool, header: WALHeader, observed
     index = observed.index
     if index is not None and index.max_frame == 0 and index.salts != header.salts:
         # A reset that has not reached the file yet.
-        return NothingNew() if anchored else Lost(WAL_RESTARTED)
+        return NothingNew() if anchored else Lost(WAL_RESTARTED, passed=True)
     if index is None or (index.salts != header.salts and index.max_frame):
         return Unclear(INDEX_UNREADABLE if index is None else INDEX_DISAGREES)
     if index.max_frame < frame_count(known.offset, known.page_size):

@@ -20,11 +20,14 @@ from litestream import fsutil
 from litestream.core.continuity import PAGE_SIZE_CHANGED, Lost
 from litestream.core.position import Pos
 from litestream.db import state as states
-from litestream.db.capture import Capture, Cursor, last_frame_of, resumed_cursor
+from litestream.db.capture import Base, Capture, Cursor, last_frame_of, resumed_cursor
+from litestream.db.catchup import CatchUp, tell
+from litestream.db.hashes import PageHashes
 from litestream.db.paths import local_access
 from litestream.db.shadow import ShadowWAL, remove_generation
 from litestream.errors import ContinuityLostError, DatabaseBusyError, JournalModeError
 from litestream.sqlite.connection import printable
+from litestream.sqlite.pages import LivePages
 from litestream.sqlite.source import Reader, Source
 
 LOCK_TIMEOUT = 0.05
@@ -51,6 +54,11 @@ class Settings(Protocol):
 
     @property
     def path(self) -> str: ...
+
+    @property
+    def stopping(self) -> bool:
+        """Whether what takes long is to be given up."""
+        ...
 
 
 @dataclass(slots=True)
@@ -79,12 +87,20 @@ class Attachment:
 def attach(settings: Settings, source: Source, old: Attachment | None, reason: str) -> Attachment:
     """Begin a reader and copy everything, in the generation that goes on or in a new one.
 
+    Where the database may only have gone on unseen, what differs from the last copy is published instead of a new
+    generation, if that can be told (`litestream.db.catchup`).
+
     `old` is the attachment whose continuity was lost for `reason` (its reader is still held); None at the start.
     Raises `DatabaseBusyError` to try again, `JournalModeError`, and other `DatabaseError`s. On an error all readers
     begun here have been ended.
     """
     _require_wal(settings, source)
+    passed = False
     for _ in range(_ATTEMPTS):
+        if passed:
+            attached = _catch_up(settings, source, reason)
+            if attached is not None:
+                return attached
         first = source.begin_reader()
         try:
             if reason:
@@ -93,10 +109,46 @@ def attach(settings: Settings, source: Source, old: Attachment | None, reason: s
                 prepared = _continue(settings, source, first)
             return _attach_once(source, prepared)
         except ContinuityLostError as lost:
-            reason = str(lost)
+            passed, reason = lost.passed and not reason, str(lost)
         finally:
             source.end_reader(first)
     raise DatabaseBusyError(f"the WAL changes too fast to attach ({reason}): {printable(source.path)}")
+
+
+def _catch_up(settings: Settings, source: Source, reason: str) -> Attachment | None:
+    """The attachment behind a catch-up, everything copied; None if there can be none. Errors as in `attach`."""
+    source.checkpoint_passive()  # what is in the file need not be published twice
+    pages = LivePages.begin(source)
+    reader: Reader | None = None
+    try:
+        reader = source.begin_reader()
+        attached = _caught_up(settings, source, reader, pages, reason)
+        if attached is not None:
+            reader = None
+        return attached
+    except ContinuityLostError:
+        return None
+    finally:
+        if reader is not None:
+            source.end_reader(reader)
+        pages.close()
+
+
+def _caught_up(settings: Settings, source: Source, reader: Reader, pages: LivePages, reason: str) -> Attachment | None:
+    """The same under `pages`, the older of two readers."""
+    attached = _local(settings, source, reader)
+    if not attached.capture.hashes.loaded:
+        return None
+    done = CatchUp(attached.capture, pages, lambda: settings.stopping).run()
+    if done is None:
+        return None
+    cursor = attached.capture.cursor
+    if cursor.base is not None:
+        attached.state.base = cursor.base.pack(cursor.pos)
+        states.store(attached.meta, attached.state, attached.access)
+    tell(settings.logger, printable(settings.path), cursor.pos, done, reason)
+    attached.capture.copy()
+    return attached
 
 
 def _attach_once(source: Source, attached: Attachment) -> Attachment:
@@ -112,7 +164,7 @@ def _attach_once(source: Source, attached: Attachment) -> Attachment:
             source.unlock_writers(held)
         attached.capture.copy()
         if lock is None and _salts(source) != salts:
-            raise ContinuityLostError("wal restarted while attaching")
+            raise ContinuityLostError("wal restarted while attaching", passed=True)
         return attached
     except BaseException:
         if second is not None:
@@ -127,12 +179,12 @@ def _prove(attached: Attachment) -> None:
     """That the WAL goes on where the attachment's cursor is. Raises `ContinuityLostError`; a cursor at the beginning
     stands for itself, or for the database file that `_continue` compared.
     """
-    if attached.capture.cursor.header:
+    if attached.capture.cursor.header or attached.capture.cursor.base is not None:
         verdict = attached.capture.judge(anchored=False)
         if isinstance(verdict, Lost):
-            raise ContinuityLostError(verdict.reason)
+            raise ContinuityLostError(verdict.reason, passed=verdict.passed)
     elif attached.state.base_sha256 and (not attached.reader.at_rest or _has_frames(attached.source)):
-        raise ContinuityLostError(NO_SHADOW)
+        raise ContinuityLostError(NO_SHADOW, passed=True)
 
 
 def _continue(settings: Settings, source: Source, reader: Reader) -> Attachment:
@@ -140,23 +192,33 @@ def _continue(settings: Settings, source: Source, reader: Reader) -> Attachment:
 
     Raises `ContinuityLostError` with what speaks against it by now.
     """
-    meta = settings.meta_path
-    state = states.load(meta)
+    attached = _local(settings, source, reader)
+    cursor, base_sha256 = attached.capture.cursor, attached.state.base_sha256
+    if cursor.header or cursor.base is not None:
+        return attached
+    if not base_sha256 or _has_frames(source) or _hash(source) != base_sha256:
+        raise ContinuityLostError(NO_SHADOW, passed=True)
+    return attached
+
+
+def _local(settings: Settings, source: Source, reader: Reader) -> Attachment:
+    """The attachment where the local state ends, whatever stands in the WAL. Raises `ContinuityLostError`."""
+    state = states.load(settings.meta_path)
     if not state.generation:
         raise ContinuityLostError(NO_GENERATION)
     if (state.device, state.inode) != source.identity():
         raise ContinuityLostError(REPLACED)
     attached = _attachment(settings, source, reader, state)
+    capture = attached.capture
     last = attached.shadow.load()
     if last is not None:
         stamp, data = last
         if stamp.page_size != source.page_size:
             raise ContinuityLostError(PAGE_SIZE_CHANGED)
-        attached.capture.cursor = resumed_cursor(stamp, last_frame_of(data, stamp.page_size))
-        attached.capture.last_commit_ns = max(state.last_commit_ns, stamp.last_commit_ns)
-        return attached
-    if not state.base_sha256 or _has_frames(source) or _hash(source) != state.base_sha256:
-        raise ContinuityLostError(NO_SHADOW)
+        capture.cursor = resumed_cursor(stamp, last_frame_of(data, stamp.page_size))
+        capture.last_commit_ns = max(state.last_commit_ns, stamp.last_commit_ns)
+    capture.cursor.base = Base.unpack(state.base, capture.cursor.pos)
+    capture.hashes = PageHashes.load(settings.meta_path, capture.cursor.pos, source.page_size, attached.access)
     return attached
 
 
@@ -210,6 +272,7 @@ def _attachment(settings: Settings, source: Source, reader: Reader, state: state
     capture = Capture(
         source,
         shadow,
+        PageHashes(settings.meta_path, state.generation, source.page_size, access),
         Cursor(Pos(state.generation, 0, 0), source.page_size),
         writer=settings.writer,
         clock=settings.clock,

@@ -6,8 +6,9 @@ to continue the checksum chain before it is kept; a chain that does not continue
 
 from __future__ import annotations
 
+import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from litestream.core.checksum import Checksum
@@ -35,8 +36,9 @@ from litestream.core.wal import (
     frame_size,
     scan_frames,
 )
+from litestream.db.hashes import PageHashes
 from litestream.db.shadow import ShadowWAL
-from litestream.errors import ContinuityLostError, DatabaseBusyError
+from litestream.errors import ContinuityLostError, CorruptObjectError, DatabaseBusyError
 from litestream.sqlite.source import Source
 from litestream.streams import compress
 
@@ -48,6 +50,54 @@ _READING_PAUSE = 0.0002  # seconds, times the attempt: a writer needs microsecon
 
 
 _NOWHERE = Pos()
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The WAL as it stood when the state was read that a catch-up has published: what follows is told from it."""
+
+    header: bytes
+    """32 bytes; empty if the WAL held no frame."""
+    end: int
+    """Offset behind the last frame that is part of that state."""
+    checksum: Checksum
+    """Running checksum at `end`."""
+    last_frame: bytes
+    """Header of the frame that ends there."""
+    in_file: bool
+    """Whether all of it was in the database file. Otherwise the frames up to `end` are published once more at once: a
+    snapshot reads the file, and needs the WAL that the file lacks."""
+
+    def known(self, page_size: int) -> Known:
+        """What a copy goes on from."""
+        if self.in_file or not self.header:
+            return Known(page_size, self.header, self.end, self.checksum, self.last_frame)
+        return Known(page_size, self.header, WAL_HEADER_SIZE, WALHeader.parse(self.header).checksum, b"")
+
+    def pack(self, pos: Pos) -> dict[str, str]:
+        """As text, with the position it belongs to."""
+        return {
+            "pos": str(pos),
+            "header": self.header.hex(),
+            "end": str(self.end),
+            "checksum": pack_checksum(self.checksum).hex(),
+            "last_frame": self.last_frame.hex(),
+            "in_file": str(int(self.in_file)),
+        }
+
+    @classmethod
+    def unpack(cls, text: dict[str, str], pos: Pos) -> Base | None:
+        """The inverse; None if it belongs to another position, or is damaged."""
+        if text.get("pos") != str(pos):
+            return None
+        try:
+            header, frame = bytes.fromhex(text["header"]), bytes.fromhex(text["last_frame"])
+            checksum = unpack_checksum(bytes.fromhex(text["checksum"]))
+            if header:
+                WALHeader.parse(header)
+            return cls(header, int(text["end"]), checksum, frame, text["in_file"] == "1")
+        except (KeyError, ValueError, CorruptObjectError):
+            return None
 
 
 @dataclass(slots=True)
@@ -66,13 +116,18 @@ class Cursor:
     ended: Pos = _NOWHERE
     """Where the index before ended."""
     ended_checksum: Checksum = (0, 0)
+    base: Base | None = None
+    """After a catch-up, until the live WAL is copied again: where that WAL was."""
 
     @property
     def salts(self) -> bytes:
-        return self.header[16:24]
+        """Those of the live WAL."""
+        return (self.header if self.base is None else self.base.header)[16:24]
 
     def known(self) -> Known:
         """The same for the verdict on continuity."""
+        if self.base is not None:
+            return self.base.known(self.page_size)
         return Known(self.page_size, self.header, self.pos.offset, self.checksum, self.last_frame)
 
 
@@ -92,6 +147,7 @@ class Capture:
         self,
         source: Source,
         shadow: ShadowWAL,
+        hashes: PageHashes,
         cursor: Cursor,
         *,
         writer: bytes,
@@ -100,6 +156,7 @@ class Capture:
     ) -> None:
         self.source = source
         self.shadow = shadow
+        self.hashes = hashes
         self.cursor = cursor
         self.last_commit_ns = last_commit_ns
         self.noticed_ns = 0
@@ -117,8 +174,8 @@ class Capture:
         parsed = self.source.wal_index()
         if parsed is None or parsed[0].max_frame == 0:
             return 0
-        end = frame_offset(parsed[0].max_frame, self.cursor.page_size)
-        return max(0, end - self.cursor.pos.offset) if parsed[0].salts == self.cursor.salts else end
+        end, known = frame_offset(parsed[0].max_frame, self.cursor.page_size), self.cursor.known()
+        return max(0, end - known.offset) if parsed[0].salts == self.cursor.salts else end
 
     def now(self) -> int:
         """The wall clock in nanoseconds, never before an earlier commit's time."""
@@ -160,19 +217,23 @@ class Capture:
         """One look at the WAL, between two equal looks at the wal-index."""
         before = self.source.wal_index()
         size, header, frame = self.source.wal_size(), self.source.wal_header(), b""
-        cursor = self.cursor
-        if cursor.last_frame:
-            frame = self.source.read_wal(cursor.pos.offset - frame_size(cursor.page_size), FRAME_HEADER_SIZE)
+        cursor, known = self.cursor, self.cursor.known()
+        if known.last_frame:
+            frame = self.source.read_wal(known.offset - frame_size(cursor.page_size), FRAME_HEADER_SIZE)
         after = self.source.wal_index()
         steady = before is not None and after is not None and before[0].salts == after[0].salts
         return Observed(size, header, before[0] if before is not None and steady else None, frame)
 
     def _copy_to(self, header: WALHeader, end: int, checksum: Checksum, now: int) -> None:
-        cursor = self.cursor
-        if cursor.header != header.raw:
+        cursor, least = self.cursor, 0
+        if cursor.base is not None:
+            # States before the base's end would mix with the newer one that was published: nobody may restore them.
+            least = cursor.base.end if cursor.base.header == header.raw else 0
+            cursor = self._next_index(header)
+        elif cursor.header != header.raw:
             cursor = self._next_index(header)
         while cursor.pos.offset < end:
-            cursor = self._copy_segment(cursor, end, now)
+            cursor = self._copy_segment(cursor, end, now, least)
         if cursor.checksum != checksum:
             raise ContinuityLostError(WAL_OVERWRITTEN)
 
@@ -192,11 +253,12 @@ class Capture:
             ended_checksum=old.checksum if old.header else (0, 0),
         )
 
-    def _copy_segment(self, cursor: Cursor, end: int, now: int) -> Cursor:
-        """Copy one segment from `cursor` towards `end`, whole transactions where they fit."""
+    def _copy_segment(self, cursor: Cursor, end: int, now: int, least: int = 0) -> Cursor:
+        """Copy one segment from `cursor` towards `end`, whole transactions where they fit, and at least to `least`."""
         head = WAL_HEADER_SIZE if cursor.pos.offset == 0 else 0
         size = frame_size(cursor.page_size)
-        count = min((end - cursor.pos.offset - head) // size, max(1, SEGMENT_LIMIT // size))
+        limit = max(SEGMENT_LIMIT, least - cursor.pos.offset)
+        count = min((end - cursor.pos.offset - head) // size, max(1, limit // size))
         data = self.source.read_wal(cursor.pos.offset, head + count * size)
         if len(data) < head + count * size:
             raise ContinuityLostError(WAL_TRUNCATED)
@@ -217,13 +279,15 @@ class Capture:
             cursor.ended,
             cursor.ended_checksum,
         )
-        self.shadow.append(compress(data), self._stamp(cursor, after, len(data), now))
+        self.hashes.forget(page_numbers(data, size, head))
+        self.shadow.append(compress(data), self.segment_stamp(cursor, after, len(data), now))
         self.cursor = after
         self.last_commit_ns = now
         self.copied_bytes += len(data)
         return after
 
-    def _stamp(self, before: Cursor, after: Cursor, length: int, now: int) -> Stamp:
+    def segment_stamp(self, before: Cursor, after: Cursor, length: int, now: int) -> Stamp:
+        """The stamp of the segment of `length` bytes between two cursors, its hash not filled in."""
         first = before.pos.offset == 0
         return Stamp(
             kind=Kind.WAL,
@@ -261,6 +325,11 @@ class Capture:
             last_commit_ns=self.last_commit_ns,
             writer=self._writer,
         )
+
+
+def page_numbers(data: bytes | bytearray, size: int, head: int) -> Iterator[int]:
+    """The page numbers of the frames of `size` bytes that stand behind the first `head` bytes."""
+    return (number for (number,) in struct.iter_unpack(f">I{size - 4}x", memoryview(data)[head:]))
 
 
 def resumed_cursor(last: Stamp, last_frame: bytes) -> Cursor:

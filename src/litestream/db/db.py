@@ -24,6 +24,7 @@ from litestream.core.position import Pos, WALSegmentInfo
 from litestream.core.stamp import Stamp
 from litestream.db.attach import NO_SHADOW, Attachment, attach
 from litestream.db.guard import Guard
+from litestream.db.hashing import close_hashes, hash_unknown
 from litestream.db.notes import Notes
 from litestream.db.pages import Readings
 from litestream.db.paths import changed_at, local_access, local_errors
@@ -110,6 +111,7 @@ class DB:
         self._change_ns = 0
         self._pinned = PinnedWAL()
         self._guard: Guard | None = None
+        self.stopping = False  # what takes long gives up
 
     # -- what a replica sees (WALSource)
 
@@ -352,6 +354,32 @@ class DB:
         finally:
             self._lock.release()
 
+    @property
+    def wants_hashing(self) -> bool:
+        """Whether there are pages of which no hash is known. No I/O."""
+        attached = self._attached
+        return attached is not None and not self._lost and attached.capture.hashes.wanted
+
+    def hash_pages(self) -> None:
+        """Hash the pages of which nothing is known, so that a lost continuity costs only what differs.
+
+        It reads one committed state while copying goes on. Raises `DatabaseBusyError`, `LocalStateError`.
+        """
+        with self._lock:
+            attached = self._ready()
+            self._copied(attached)
+            attached.capture.hashes.begin()
+            try:
+                pages, pos = self.open_pages()
+            except BaseException:
+                attached.capture.hashes.end(complete=False)
+                raise
+        try:
+            with local_errors(self.meta_path):
+                hash_unknown(attached, pages, pos, self._lock, lambda: self.stopping or self._attached is not attached)
+        finally:
+            self.readings.end(pages)
+
     def trim(self) -> None:
         """Let go of what only busy times need."""
         if self._lock.acquire(blocking=False):
@@ -363,8 +391,10 @@ class DB:
 
     def close(self) -> None:
         """End everything, leaving the WAL and the local state as they are. A snapshot that is being read is ended."""
+        self.stopping = True
         with self._maintenance, self._lock:
-            self._detach()
+            self.stopping = False
+            self._detach(in_order=True)
             if self._guard is not None:
                 self._guard.release()
                 self._guard = None
@@ -481,13 +511,15 @@ class DB:
             self._attached, self._lost = new, ""
         self._notify()
 
-    def _detach(self) -> None:
+    def _detach(self, *, in_order: bool = False) -> None:
         attached, self._attached = self._attached, None
         # What they read is of a history that is over, and their upload may hang: they are not waited for.
         for snapshot in list(self._snapshots):
             snapshot.close()
         self.readings.end_all()
         if attached is not None:
+            if in_order and not self._lost:
+                close_hashes(attached, self.logger)
             attached.source.end_reader(attached.reader)
             attached.source.close()
 

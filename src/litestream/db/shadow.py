@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from litestream import fsutil
 from litestream.core.position import Pos, WALSegmentInfo
 from litestream.core.stamp import Stamp
+from litestream.db.staged import StagedIndex, remove_leftovers
 from litestream.errors import ContinuityLostError, CorruptObjectError
 from litestream.streams import open_object, stamped
 
@@ -58,6 +59,7 @@ class ShadowWAL:
         """
         self._entries = []
         last: tuple[Stamp, bytes] | None = None
+        remove_leftovers(self._root)
         names = self._scan()
         for number, (index, offset) in enumerate(names):
             pos = Pos(self.generation, index, offset)
@@ -135,6 +137,20 @@ class ShadowWAL:
         self._entries.append(_Entry(info, pos.offset + stamp.length, False, stamp.first_commit_ns))
         self._last = (pos, body)
         return info
+
+    def stage(self, index: int) -> StagedIndex:
+        """Begin an index that is to appear as a whole."""
+        return StagedIndex(self._root, index, self._access)
+
+    def publish(self, staged: StagedIndex) -> None:
+        """Append a whole index (not yet durable). Raises `OSError`."""
+        directory = os.path.join(self._root, f"{staged.index:08x}")
+        staged.move(directory)
+        self._unsynced_directories.add(directory)
+        for stamp, size in staged.segments:
+            pos = stamp.pos
+            info = WALSegmentInfo(self.generation, pos.index, pos.offset, size, stamp.last_commit_ns / 1e9)
+            self._entries.append(_Entry(info, pos.offset + stamp.length, False, stamp.first_commit_ns))
 
     def persist(self, acknowledged: Pos | None) -> None:
         """Make durable whatever lies behind `acknowledged` (None: everything). Called before a reader is let go."""

@@ -35,6 +35,9 @@ class State:
     """Hash of the database file while the WAL held nothing: proof that nothing was written in between."""
     generations: list[str] = field(default_factory=list)
     """Generations whose shadow directories are ours to delete."""
+    base: dict[str, str] = field(default_factory=dict)
+    """Where the live WAL stood when a catch-up ended, see `litestream.db.capture.Base`, and at which position that was;
+    empty if there was none."""
 
     @property
     def previous_pos(self) -> Pos:
@@ -59,6 +62,8 @@ def load(meta: str) -> State:
     if not all(isinstance(name, str) and is_generation(name) for name in names):
         return State()
     if not all(isinstance(number, int) for number in (state.device, state.inode, state.last_commit_ns)):
+        return State()
+    if not isinstance(state.base, dict) or not all(isinstance(text, str) for text in state.base.values()):
         return State()
     return state
 

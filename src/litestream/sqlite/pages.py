@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from litestream.core.walindex import WalIndexHeader
     from litestream.sqlite.source import Reader, Source
 
-_CHUNK = 1 << 20
+PIECE = 1 << 20
 """Bytes of pages handed out at once."""
 _TRIES = 200
 _PAUSE = 0.0002  # seconds, times the attempt: a writer needs microseconds between two looks of ours
@@ -30,12 +30,13 @@ _PAUSE = 0.0002  # seconds, times the attempt: a writer needs microseconds betwe
 class LivePages:
     """A read transaction whose place in the WAL is known. Blocking.
 
-    `chunks` runs in one thread at a time; `close` may come from another one and ends it.
+    `close` may come from another thread than the one that reads, and ends that.
 
     Attributes:
         page_size: bytes of a page.
         total: pages of the database in this state.
         header: the wal-index as it was when the transaction began: `max_frame` is the last frame that counts.
+        in_file: whether the database file alone is the state: everything was backfilled.
     """
 
     def __init__(self, source: Source, reader: Reader, header: WalIndexHeader, *, in_file: bool) -> None:
@@ -44,8 +45,10 @@ class LivePages:
         self.total = header.db_pages or source.database_size() // source.page_size
         self._source = source
         self._reader: Reader | None = reader
-        self._in_file = in_file
+        self.in_file = in_file
+        self._frames: array[int] | None = None
         self._reading = threading.Lock()
+        self._scanning = threading.Lock()
 
     @classmethod
     def begin(cls, source: Source) -> LivePages:
@@ -82,20 +85,22 @@ class LivePages:
 
         Memory: a piece, and four bytes for each page of the database.
         """
-        frames = self._last_frames()
-        size = self.page_size
-        per_chunk = max(1, _CHUNK // size)
-        for first in range(0, self.total, per_chunk):
-            count = min(per_chunk, self.total - first)
-            with self._reading:
-                self._check()
-                data = bytearray(self._source.read_database(first * size, count * size))
-                data += bytes(count * size - len(data))
-                for n in range(count if frames is not None else 0):
-                    frame = frames[first + n + 1] if frames is not None else 0
-                    if frame:
-                        data[n * size : (n + 1) * size] = self._frame(frame)
-            yield bytes(data)
+        per_piece = max(1, PIECE // self.page_size)
+        for first in range(1, self.total + 1, per_piece):
+            yield bytes(self.read(first, min(per_piece, self.total - first + 1)))
+
+    def read(self, first: int, count: int) -> bytearray:
+        """`count` pages from page `first` on. For any thread. Raises `DatabaseError` once `close` was called."""
+        frames, size = self._table(), self.page_size
+        with self._reading:
+            self._check()
+            data = bytearray(self._source.read_database((first - 1) * size, count * size))
+            data += bytes(count * size - len(data))
+            for n in range(count if frames is not None else 0):
+                frame = frames[first + n] if frames is not None else 0
+                if frame:
+                    data[n * size : (n + 1) * size] = self._frame(frame)
+        return data
 
     def close(self) -> None:
         """End the transaction. May be called twice."""
@@ -106,13 +111,19 @@ class LivePages:
 
     # -- inside
 
-    def _last_frames(self) -> array[int] | None:
+    def _table(self) -> array[int] | None:
         """By page number, the last frame that holds it (the first being 1, 0 for none); None: the file has all."""
-        if self._in_file:
+        if self.in_file:
             return None
+        with self._scanning:
+            if self._frames is None:
+                self._frames = self._last_frames()
+            return self._frames
+
+    def _last_frames(self) -> array[int]:
         frames = array("I", bytes(4 * (self.total + 1)))
         size = frame_size(self.page_size)
-        per_piece = max(1, _CHUNK // size)
+        per_piece = max(1, PIECE // size)
         for first in range(0, self.header.max_frame, per_piece):
             count = min(per_piece, self.header.max_frame - first)
             with self._reading:
