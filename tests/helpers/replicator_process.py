@@ -27,6 +27,7 @@ from litestream.db import attach, state
 from litestream.db import db as database
 from litestream.db.capture import Capture
 from litestream.db.db import DB
+from litestream.db.hashes import PageHashes
 from litestream.db.shadow import ShadowWAL
 from litestream.errors import LitestreamError, StorageError
 from litestream.replica import Replica
@@ -44,6 +45,10 @@ STEPS: list[tuple[Any, str]] = [
     (ShadowWAL, "persist"),
     (ShadowWAL, "prune"),
     (ShadowWAL, "load"),
+    (ShadowWAL, "publish"),
+    (PageHashes, "forget"),
+    (PageHashes, "learn"),
+    (PageHashes, "load"),
     (state, "store"),
     (attach, "remove_generation"),
     (fsutil.AtomicFile, "publish"),
@@ -137,6 +142,7 @@ async def replicate() -> int:
         "upload": replica.sync,
         "snapshot": replica.snapshot,
         "retain": replica.enforce_retention,
+        "hash": db.hash_pages,
         "second": second.sync,
         "break": break_second,
         "repair": lambda: vars(client.store).pop("put", None),

@@ -167,6 +167,7 @@ def _attach_once(source: Source, attached: Attachment) -> Attachment:
             raise ContinuityLostError("wal restarted while attaching", passed=True)
         return attached
     except BaseException:
+        attached.capture.hashes.trim()
         if second is not None:
             source.end_reader(second)
         raise

@@ -279,7 +279,7 @@ class Capture:
             cursor.ended,
             cursor.ended_checksum,
         )
-        self.hashes.forget(page_numbers(data, size, head))
+        self.hashes.forget(changes(data, size, head), cursor.pos, after.pos)
         self.shadow.append(compress(data), self.segment_stamp(cursor, after, len(data), now))
         self.cursor = after
         self.last_commit_ns = now
@@ -327,9 +327,9 @@ class Capture:
         )
 
 
-def page_numbers(data: bytes | bytearray, size: int, head: int) -> Iterator[int]:
-    """The page numbers of the frames of `size` bytes that stand behind the first `head` bytes."""
-    return (number for (number,) in struct.iter_unpack(f">I{size - 4}x", memoryview(data)[head:]))
+def changes(data: bytes | bytearray, size: int, head: int) -> Iterator[tuple[int, int]]:
+    """Page number and commit value of each frame of `size` bytes that stands behind the first `head` bytes."""
+    return struct.iter_unpack(f">II{size - 8}x", memoryview(data)[head:])
 
 
 def resumed_cursor(last: Stamp, last_frame: bytes) -> Cursor:

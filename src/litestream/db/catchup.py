@@ -85,10 +85,13 @@ class CatchUp:
                 after = self._write(staged, before)
             except _TooMuchError:
                 return None
+            finally:
+                capture.hashes.trim()
             if after is not before:
-                capture.hashes.forget(self._numbers)
+                total = self._pages.total
+                capture.hashes.forget(((number, total) for number in self._numbers), before.pos, after.pos)
                 capture.shadow.publish(staged)
-                capture.last_commit_ns = capture.now()
+                capture.last_commit_ns = staged.segments[-1][0].last_commit_ns
         capture.cursor = replace(after, base=base)
         return CaughtUp(len(self._numbers), self._pages.total)
 

@@ -370,13 +370,13 @@ class DB:
             self._copied(attached)
             attached.capture.hashes.begin()
             try:
-                pages, pos = self.open_pages()
+                pages, _ = self.open_pages()
             except BaseException:
                 attached.capture.hashes.end(complete=False)
                 raise
         try:
             with local_errors(self.meta_path):
-                hash_unknown(attached, pages, pos, self._lock, lambda: self.stopping or self._attached is not attached)
+                hash_unknown(attached, pages, self._lock, lambda: self.stopping or self._attached is not attached)
         finally:
             self.readings.end(pages)
 
@@ -386,6 +386,7 @@ class DB:
             try:
                 if self._attached is not None:
                     self._attached.source.trim()
+                    self._attached.capture.hashes.trim()
             finally:
                 self._lock.release()
 
@@ -507,6 +508,7 @@ class DB:
                     source.close()
                 raise
             if old is not None:
+                old.capture.hashes.trim()
                 source.end_reader(old.reader)
             self._attached, self._lost = new, ""
         self._notify()
@@ -518,8 +520,7 @@ class DB:
             snapshot.close()
         self.readings.end_all()
         if attached is not None:
-            if in_order and not self._lost:
-                close_hashes(attached, self.logger)
+            close_hashes(attached, self.logger, in_order=in_order and not self._lost)
             attached.source.end_reader(attached.reader)
             attached.source.close()
 

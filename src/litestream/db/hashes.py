@@ -2,8 +2,8 @@
 
 `pages` in the local state. An entry is 16 bytes, all zero where nothing is known of the page: it counts as one that
 differs, so that forgetting an entry is always right. An entry goes (`forget`) before the frame that changes its page is
-kept, and comes (`learn`) only for pages that no frame has changed since the state was read that it is made of. So what
-is known holds for every position from `read_at` on, as long as no forgetting was lost::
+kept, and comes (`learn`) only for pages that no frame has changed since the state was read that it is made of. The file
+says at which position it holds, so that an older copy of it, or one of another database, is known for what it is::
 
       0   8  "LSPAGES" and the version, 1
       8   4  page size
@@ -11,10 +11,9 @@ is known holds for every position from `read_at` on, as long as no forgetting wa
      20  32  key: entries are the first 16 bytes of SHA-256(key, page), which nobody can aim at
      52  16  the host's run in which it is written (a kill loses nothing that was written, a power cut may);
              zero once it was closed in order, everything durable
-     68   8  index  } the newest state that an entry was made of
-     76   8  offset }
-     84   1  1: frames were captured in this generation
-     85  35  zero
+     68  16  index and offset  } it holds before the last copy that was begun, and after it: a kill leaves
+     84  16  index and offset  } one or the other
+    100  20  zero
     120   8  first 8 bytes of the SHA-256 of bytes 0 to 119
     128      entries, page 1 first; numbers are big-endian
 """
@@ -38,10 +37,10 @@ ENTRY = 16
 
 _NAME = "pages"
 _TAG = b"LSPAGES\x01"
-_LAYOUT = struct.Struct(">8sI8s32s16sQQB35x")
+_LAYOUT = struct.Struct(">8sI8s32s16sQQQQ20x")
 _HEADER = 128
-_UNKNOWN = bytes(ENTRY)
 _CLOSED = bytes(16)
+_ENDLESS = 1 << 32
 _DURABLE_FROM = 16 << 20
 """Bytes of a database from which on its hashes are made durable when it is closed: a snapshot of less is cheap."""
 
@@ -52,28 +51,28 @@ class _Head:
     generation: str
     key: bytes
     run: bytes
-    read_at: tuple[int, int] = (0, 0)
-    captured: bool = False
+    before: tuple[int, int] = (0, 0)
+    after: tuple[int, int] = (0, 0)
 
     def pack(self) -> bytes:
-        raw = _LAYOUT.pack(
-            _TAG, self.page_size, bytes.fromhex(self.generation), self.key, self.run, *self.read_at, self.captured
-        )
+        generation = bytes.fromhex(self.generation)
+        raw = _LAYOUT.pack(_TAG, self.page_size, generation, self.key, self.run, *self.before, *self.after)
         return raw + hashlib.sha256(raw).digest()[:8]
 
     def holds_for(self, pos: Pos, page_size: int) -> bool:
-        """Whether every entry is right, or zero, for the state at `pos`, where what was copied last ends."""
-        if (self.generation, self.page_size) != (pos.generation, page_size) or self.run not in (_CLOSED, host_run()):
-            return False
-        # Without any WAL of the generation nothing tells a state that never had one from one whose WAL was deleted.
-        return self.read_at <= (pos.index, pos.offset) and not (self.captured and pos == Pos(pos.generation))
+        """Whether every entry is right, or zero, for the state at `pos`, where what was copied ends."""
+        return (
+            (self.generation, self.page_size) == (pos.generation, page_size)
+            and (pos.index, pos.offset) in (self.before, self.after)
+            and self.run in (_CLOSED, host_run())
+        )
 
     @classmethod
     def unpack(cls, raw: bytes) -> _Head | None:
         if len(raw) < _HEADER or hashlib.sha256(raw[:-8]).digest()[:8] != raw[-8:] or raw[:8] != _TAG:
             return None
-        _, page_size, generation, key, run, index, offset, captured = _LAYOUT.unpack(raw[:-8])
-        return cls(page_size, generation.hex(), key, run, (index, offset), bool(captured))
+        _, page_size, generation, key, run, *at = _LAYOUT.unpack(raw[:-8])
+        return cls(page_size, generation.hex(), key, run, (at[0], at[1]), (at[2], at[3]))
 
 
 class PageHashes:
@@ -90,11 +89,11 @@ class PageHashes:
         self._path = os.path.join(meta, _NAME)
         self._access = access
         self._head = _Head(page_size, generation, secrets.token_bytes(32), host_run())
-        self._written = False  # whether the file is this one, and says that it is being written to
-        self._size = _HEADER
+        self._fd = -1
+        self._size = 0  # of the file; 0: there is none
         self._zero = bytearray()  # by page number: the entry is known to be zero
         self._touched: set[int] | None = None
-        self._captured = False
+        self._length = _ENDLESS  # the fewest pages that the database had since `begin`
 
     @classmethod
     def load(cls, meta: str, pos: Pos, page_size: int, access: fsutil.Access) -> PageHashes:
@@ -107,20 +106,25 @@ class PageHashes:
         except FileNotFoundError:
             return hashes
         if head is not None and head.holds_for(pos, page_size):
-            hashes._head, hashes._captured, hashes._size, hashes.loaded = head, head.captured, size, True
+            hashes._head, hashes._size, hashes.loaded = head, size, True
         else:
             hashes._discard()
         return hashes
 
     # -- what changes
 
-    def forget(self, numbers: Iterable[int]) -> None:
-        """These pages change: called before the frames that hold them are kept.
+    def forget(self, changes: Iterable[tuple[int, int]], before: Pos, after: Pos) -> None:
+        """These pages change between two positions: called before the frames that hold them are kept.
+
+        With each page comes the number of pages that the database has if a transaction ends there, or 0: what is
+        cut off is forgotten too, since it is not there when the database grows again.
 
         A file that cannot be written is removed. Raises `OSError` if that cannot be done either.
         """
-        zero, gone = self._zero, []
-        for number in numbers:
+        zero, gone, shortest = self._zero, [], _ENDLESS
+        for number, length in changes:
+            if 0 < length < shortest:
+                shortest = length
             if number >= len(zero):
                 zero.extend(bytes(number + 1 - len(zero)))
             if self._touched is not None:
@@ -128,34 +132,38 @@ class PageHashes:
             if not zero[number]:
                 zero[number] = 1
                 gone.append(number)
-        self._captured = True
-        if gone:
-            self.wanted = True
+        self.wanted = self.wanted or bool(gone)
+        self._length = min(self._length, shortest)
+        if self._size:
             try:
+                self._put_head((before.index, before.offset), (after.index, after.offset))
                 self._clear(gone)
+                self._shorten(shortest)
             except OSError:
                 self._discard()
 
     def begin(self) -> None:
         """The state that is about to be read may be older than what is captured from now on."""
-        self._touched = set()
+        self._touched, self._length = set(), _ENDLESS
 
-    def learn(self, digests: dict[int, bytes], read_at: Pos) -> None:
-        """Keep hashes (by page number) of the state at `read_at`, but those of pages touched since `begin`.
+    def learn(self, digests: dict[int, bytes], at: Pos) -> None:
+        """Keep hashes (by page number) of a state that was begun to be read after `begin`, but those of pages touched
+        since. `at`: where what was copied ends now.
 
         Raises `OSError`: nothing is known then.
         """
         touched = self._touched if self._touched is not None else set[int]()
-        known = {number: digest for number, digest in digests.items() if number not in touched}
+        known = {
+            number: digest for number, digest in digests.items() if number not in touched and number <= self._length
+        }
         if not known:
             return
-        at = (read_at.index, read_at.offset)
         try:
-            self._begin_writing(max(at, self._head.read_at))
-            with self._opened() as fd:
-                for run in _runs(sorted(known)):
-                    _write(fd, b"".join(known[number] for number in run), self._at(run[0]))
-                    self._size = max(self._size, self._at(run[-1] + 1))
+            if not self._size:
+                self._make()
+            self._put_head((at.index, at.offset), (at.index, at.offset))
+            for run in _runs(sorted(known)):
+                self._write(b"".join(known[number] for number in run), _at(run[0]))
         except OSError:
             self._discard()
             raise
@@ -165,29 +173,35 @@ class PageHashes:
 
     def end(self, *, complete: bool) -> None:
         """The reading that `begin` announced has ended; `complete`: everything was read that nothing was known of."""
-        if complete and not self._touched:
+        if complete and not self._touched and self._length == _ENDLESS:
             self.wanted = False
         self._touched = None
 
-    def close(self, size: int) -> None:
-        """Make durable what is known, for a database of `size` bytes that is closed in order. Raises `OSError`."""
-        if not self._written or size < _DURABLE_FROM:
-            return
-        with self._opened() as fd:
-            os.fsync(fd)
-            self._head = replace(self._head, run=_CLOSED, captured=self._captured)
-            _write(fd, self._head.pack(), 0)
-            os.fsync(fd)
-        self._written = False
+    def trim(self) -> None:
+        """Let the file's descriptor go until it is needed again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def close(self, size: int = 0) -> None:
+        """Let go, and make durable what is known of a database of `size` bytes that is closed in order.
+
+        Raises `OSError`.
+        """
+        try:
+            if self._size and self._head.run != _CLOSED and size >= _DURABLE_FROM:
+                os.fsync(self._open())
+                self._head = replace(self._head, run=_CLOSED)
+                self._write(self._head.pack(), 0)
+                os.fsync(self._fd)
+        finally:
+            self.trim()
 
     # -- asking
 
     def entries(self, first: int, count: int) -> bytes:
-        """The entries of `count` pages from `first` on, zero where nothing is known."""
-        if self._size <= _HEADER:
-            return bytes(count * ENTRY)
-        with self._opened() as fd:
-            raw = os.pread(fd, count * ENTRY, self._at(first))
+        """The entries of `count` pages from `first` on, zero where nothing is known. Raises `OSError`."""
+        raw = os.pread(self._open(), count * ENTRY, _at(first)) if self._size else b""
         return raw + bytes(count * ENTRY - len(raw))
 
     def digests(self, pages: memoryview) -> list[bytes]:
@@ -202,54 +216,56 @@ class PageHashes:
 
     # -- inside
 
-    def _at(self, number: int) -> int:
-        return _HEADER + (number - 1) * ENTRY
+    def _put_head(self, before: tuple[int, int], after: tuple[int, int]) -> None:
+        """Say where it holds, before anything else in the file changes."""
+        was_closed = self._head.run == _CLOSED
+        self._head = replace(self._head, run=host_run(), before=before, after=after)
+        self._write(self._head.pack(), 0)
+        if was_closed:  # a power cut must not bring that back
+            os.fsync(self._fd)
 
-    def _discard(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
-        self._size, self._written, self._zero, self.wanted = _HEADER, False, bytearray(), True
+    def _pages(self) -> int:
+        """Pages of which the file may hold an entry."""
+        return max(0, self._size - _HEADER) // ENTRY
+
+    def _shorten(self, pages: int) -> None:
+        if pages < self._pages():
+            self._size = _at(pages + 1)
+            os.ftruncate(self._open(), self._size)
 
     def _clear(self, numbers: list[int]) -> None:
-        if self._size <= _HEADER:
-            return
-        self._begin_writing(self._head.read_at)
-        with self._opened() as fd:
-            for run in _runs(sorted(numbers)):
-                if self._at(run[0]) < self._size:
-                    _write(fd, _UNKNOWN * len(run), self._at(run[0]))
-                    self._size = max(self._size, self._at(run[-1] + 1))
-
-    def _begin_writing(self, read_at: tuple[int, int]) -> None:
-        """See that the file is ours, and says of itself what holds once it was written to."""
-        if self._written and (read_at, self._captured) == (self._head.read_at, self._head.captured):
-            return
-        if self._size <= _HEADER:
-            self._make()
-        # A file that was closed in order must be seen to be open before anything in it goes, also after a power cut.
-        durable, self._written = self._head.run == _CLOSED, True
-        self._head = replace(self._head, run=host_run(), read_at=read_at, captured=self._captured)
-        self._put_head(durable=durable)
+        for run in _runs(sorted(numbers)):
+            if _at(run[0]) < self._size:
+                self._write(bytes(ENTRY) * len(run), _at(run[0]))
 
     def _make(self) -> None:
         """The empty file, whole: what stood there is another generation's."""
+        self.trim()
         with fsutil.AtomicFile(self._path, mode=self._access.file_mode, owner=self._access.owner) as file:
             file.write(self._head.pack())
             file.publish(durable=False)
+        self._size = _HEADER
 
-    def _put_head(self, *, durable: bool) -> None:
-        with self._opened() as fd:
-            _write(fd, self._head.pack(), 0)
-            if durable:
-                os.fsync(fd)
+    def _discard(self) -> None:
+        self.trim()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+        self._size, self._zero, self.wanted, self.loaded = 0, bytearray(), True, False
 
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[int]:
-        fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
+    def _open(self) -> int:
+        if self._fd < 0:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        return self._fd
+
+    def _write(self, data: bytes, offset: int) -> None:
+        if os.pwrite(self._open(), data, offset) != len(data):
+            raise OSError(f"cannot write {len(data)} bytes at {offset}")
+        self._size = max(self._size, offset + len(data))
+
+
+def _at(number: int) -> int:
+    """Where the entry of a page is."""
+    return _HEADER + (number - 1) * ENTRY
 
 
 @lru_cache(maxsize=1)
@@ -272,8 +288,3 @@ def _runs(numbers: list[int]) -> Iterator[list[int]]:
         run.append(number)
     if run:
         yield run
-
-
-def _write(fd: int, data: bytes, offset: int) -> None:
-    if os.pwrite(fd, data, offset) != len(data):
-        raise OSError(f"cannot write {len(data)} bytes at {offset}")

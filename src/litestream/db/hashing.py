@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from litestream.core.position import Pos
 from litestream.db.attach import Attachment
 from litestream.db.hashes import ENTRY
 from litestream.sqlite.connection import printable
@@ -18,11 +17,10 @@ _UNKNOWN = bytes(ENTRY)
 def hash_unknown(
     attached: Attachment,
     pages: LivePages,
-    pos: Pos,
     lock: AbstractContextManager[object],
     stopped: Callable[[], bool],
 ) -> None:
-    """Read, of the state `pages` at `pos`, the pages of which no hash is known, and keep theirs.
+    """Read, of the state `pages`, the pages of which no hash is known, and keep theirs.
 
     `PageHashes.begin` was called before `pages` began. `lock` guards the hashes and is held briefly; `stopped` is asked
     under it. Raises `OSError`, and `DatabaseError` if the reading is ended.
@@ -44,17 +42,19 @@ def hash_unknown(
             with lock:
                 if stopped():
                     return
-                hashes.learn({first + n: found[n - low] for n in unknown}, pos)
+                hashes.learn({first + n: found[n - low] for n in unknown}, attached.capture.cursor.pos)
         complete = True
     finally:
         with lock:
             hashes.end(complete=complete)
 
 
-def close_hashes(attached: Attachment, logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> None:
-    """Make the hashes outlive a power cut, before the database is closed in order."""
+def close_hashes(
+    attached: Attachment, logger: logging.Logger | logging.LoggerAdapter[logging.Logger], *, in_order: bool
+) -> None:
+    """Let the hashes go; `in_order`: they are to outlive a power cut."""
     try:
-        attached.capture.hashes.close(attached.source.database_size())
+        attached.capture.hashes.close(attached.source.database_size() if in_order else 0)
     except OSError as error:
         # Nothing is lost: without them the next start takes a snapshot where it might have caught up.
         fields = {"db": printable(attached.source.path), "error": str(error)}
