@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
+from litestream.daemon.hashing import Hashing
 from litestream.daemon.watcher import Watcher
 from litestream.db.db import DB
 from litestream.descriptors import SHORTAGE, check_room
@@ -87,6 +88,7 @@ class DatabaseTask:
         self._gone_since = 0.0
         self._tried = asyncio.Event()
         self._repeats = Repeats()
+        self._hashing = Hashing(db, self._logger)
         self._quiet_since = time.monotonic()
         self._seldom = False  # looked at seldom: it is quiet, and events have told of everything
         self._told_of_all = True  # no sweep has found yet what no event had told of
@@ -110,6 +112,7 @@ class DatabaseTask:
         finally:
             if first is not None:
                 first.cancel()
+            self._hashing.cancel()
             self._watcher.remove(self.db.real_path)
 
     async def exchange(
@@ -183,6 +186,8 @@ class DatabaseTask:
         """Look for what no event announced: a replaced file, a missed event, a checkpoint that is due. Returns the
         seconds until the next look."""
         self._seldom = False
+        if not any(replica.durable.is_zero for replica in self.replicas):  # the first snapshot comes first
+            self._hashing.look(time.monotonic() - self._quiet_since)
         if not self._at_rest or self._changed.is_set():
             return self._sweep_interval
         try:
