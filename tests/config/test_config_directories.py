@@ -240,7 +240,7 @@ def test_bytes_that_are_no_text() -> None:
 
 
 def test_a_name_that_a_replica_cannot_have_is_our_error() -> None:
-    """Not pydantic's: it is told in one line with the path."""
+    """It is told in one line with the path."""
     webdav = directory(replica="url: 'nats://host/bucket/base'")
     with pytest.raises(ConfigError) as caught:
         configured(webdav, "a\x00.db")

@@ -452,8 +452,8 @@ def test_no_secret_is_ever_shown(kind: str, key_file: Path, caplog: pytest.LogCa
         config = read({**base, **keys})
         logging.getLogger("litestream").warning("%r", config)
         (replica,) = config.databases[0].replicas
-        texts = [repr(config), str(config), config.model_dump_json(), repr(config.model_dump()), replica.location]
-        texts += [repr(replica.backend), caplog.text, config.defaults.model_dump_json()]
+        texts = [repr(config), str(config), str(config.model_dump()), repr(config.model_dump()), replica.location]
+        texts += [repr(replica.backend), caplog.text, repr(config.defaults.model_dump())]
         for hidden in secrets():
             assert not [shown for shown in texts if hidden in shown], name
             assert hidden not in repr(read({**base}, **keys).defaults)

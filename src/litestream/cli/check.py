@@ -12,7 +12,6 @@ from litestream.cli.common import (
     JSON,
     REPLICA,
     find_database,
-    import_config,
     is_url,
     load_config,
     run_to_end,
@@ -110,7 +109,6 @@ def _at_url(parsed: Parsed, url: str) -> Subject:
         raise ConfigError('unknown replica type in config: "memory"')
     if shows_secret(url):
         warn(f"the replica URL: {VISIBLE}")
-    import_config()
     from litestream.config import Config
 
     config = load_config(parsed) if parsed.given("config") else Config()
@@ -121,7 +119,6 @@ def _at_url(parsed: Parsed, url: str) -> Subject:
 def _config_at(parsed: Parsed, path: str) -> Config:
     if parsed.given("config"):
         raise ConfigError("the configuration is named twice: with -config and as the argument")
-    import_config()
     from litestream.config import load
 
     return load(path, expand_env=not parsed.switch("no-expand-env"))

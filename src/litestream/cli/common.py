@@ -40,19 +40,8 @@ JSON = Flag("json", "Print JSON instead of a table.")
 TARGET_MISSING = "database path or replica URL required"
 
 
-def import_config() -> None:
-    """Import `litestream.config`, quickly.
-
-    pydantic would search every installed distribution for plugins first: they have no business here, and the search
-    takes a twentieth of the time in which a replicator has to have its first object stored.
-    """
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    import litestream.config  # noqa: F401 for its effect
-
-
 def load_config(parsed: Parsed) -> Config:
     """The configuration that the flags mean. Raises `ConfigError`."""
-    import_config()
     from litestream.config import load
 
     return load(parsed.text("config") or None, expand_env=not parsed.switch("no-expand-env"))

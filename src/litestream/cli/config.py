@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from litestream.cli import stdout
-from litestream.cli.common import CONFIG, LOG_LEVEL, NO_EXPAND_ENV, import_config
+from litestream.cli.common import CONFIG, LOG_LEVEL, NO_EXPAND_ENV
 from litestream.cli.flags import Flag, FlagSet, Parsed
 from litestream.cli.tables import write_json
 from litestream.errors import ConfigError
@@ -63,7 +63,6 @@ def run(parsed: Parsed) -> int:
 
 def _file(parsed: Parsed) -> str:
     """The path of the file that is meant."""
-    import_config()
     from litestream.config.loader import find
 
     given = parsed.args[1] if len(parsed.args) > 1 else parsed.text("config")

@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from litestream.cli.common import COMMON, import_config, load_config
+from litestream.cli.common import COMMON, load_config
 from litestream.cli.flags import Flag, FlagSet, Parsed
 from litestream.daemon import logs
 from litestream.daemon.parent import ParentLink
@@ -168,7 +168,6 @@ def _checked(config: Config) -> Config:
 
 
 def _from_arguments(parsed: Parsed) -> Config:
-    import_config()
     from litestream.config import Config
 
     if parsed.given("config"):

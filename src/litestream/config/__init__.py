@@ -33,7 +33,7 @@ No text shows a value that came from the environment, nor the value of a key tha
 repr or a dump.
 
 `loads(text)` is the same for a text at hand.
-Importing this package imports pydantic; import it where a configuration is read, not at the top of a module.
+Import this package where a configuration is read, not at the top of a module.
 """
 
 from __future__ import annotations

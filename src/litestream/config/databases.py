@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
-from pydantic import BeforeValidator, WithJsonSchema, model_validator
-
+from litestream.config.model import Check, JsonSchema, Model
 from litestream.config.paths import absolute_path, database_path
 from litestream.config.patterns import compile_pattern, is_state, may_be_database
 from litestream.config.replica import ReplicaConfig
-from litestream.config.store_settings import Model, SettingError
+from litestream.config.store_settings import SettingError
 from litestream.config.upstream import UpstreamConfig
 from litestream.config.values import Count, Flag, Seconds, SomeCount, SomeSeconds, path_by
 
@@ -56,17 +55,15 @@ class DirectoryConfig(DatabaseSettings):
 
     dir: Annotated[str, path_by(absolute_path)]
     """Absolute; symbolic links are kept."""
-    pattern: Annotated[str, BeforeValidator(_pattern), WithJsonSchema({"type": "string", "pattern": "^[^/]+$"})]
+    pattern: Annotated[str, Check(_pattern), JsonSchema({"type": "string", "pattern": "^[^/]+$"})]
     recursive: Flag = False
     watch: Flag = False
     meta_dir: Annotated[str, path_by(absolute_path)] | None = None
     """Absolute directory below which the local state is, as the databases are below theirs; None: see `meta_path`."""
 
-    @model_validator(mode="after")
-    def _one_place_for_state(self) -> DirectoryConfig:
+    def _after(self) -> None:
         if self.meta_path is not None and self.meta_dir is not None:
             raise SettingError("meta-dir", "cannot specify both 'meta-path' and 'meta-dir'")
-        return self
 
     def matches(self, name: str) -> bool:
         """Whether a file of that name may be one of the databases."""
@@ -87,9 +84,9 @@ class DirectoryConfig(DatabaseSettings):
         return None
 
     def database(self, relative: str) -> DatabaseConfig:
-        """What the database at that place below the directory is replicated by. Raises pydantic's `ValidationError`
+        """What the database at that place below the directory is replicated by. Raises `ValidationError`
         where a replica cannot have such a name."""
-        shared = {name: getattr(self, name) for name in DatabaseSettings.model_fields}
+        shared = {name: getattr(self, name) for name in DatabaseSettings.KEYS}
         shared["meta_path"] = self._meta_path(relative)
         shared["replicas"] = tuple(replica.below(relative) for replica in self.replicas)
         return DatabaseConfig(path=os.path.join(self.dir, relative), **shared)

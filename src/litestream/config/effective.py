@@ -6,17 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from pydantic import SecretStr
-
 from litestream.config import known_keys
 from litestream.config.databases import DatabaseConfig, DirectoryConfig
 from litestream.config.expand import names_in
 from litestream.config.key import Key, Kind
 from litestream.config.loader import Entry, Reading
+from litestream.config.model import Model, SecretStr
 from litestream.config.replica import ReplicaConfig
 from litestream.config.rules import Loc, default_meta_path, display
 from litestream.config.store_keys import BY_NAME
-from litestream.config.store_settings import Model
 from litestream.config.writer import scalar
 from litestream.core.durations import format_duration
 
@@ -84,7 +82,7 @@ class Effective:
         """All of it, in the order of the documentation."""
         config = self.reading.config
         self._keeps_all = self._off(("retention", "enabled"))
-        names = [name for name in type(config).model_fields if name not in _OF_CONFIG]
+        names = [name for name in config.KEYS if name not in _OF_CONFIG]
         tree = self._model(config, names, (), known_keys.TOP)
         for name, value in config.defaults.given().items():
             if (name,) in self.reading.lines:
@@ -95,7 +93,7 @@ class Effective:
     def _entry(self, entry: Entry) -> Tree:
         database = entry.database
         assert database is not None
-        names = [name for name in type(database).model_fields if name != "replicas"]
+        names = [name for name in database.KEYS if name != "replicas"]
         names.sort(key=lambda name: name not in {"path", "dir", "pattern"})
         tree = self._model(database, names, entry.loc, known_keys.DATABASE)
         if isinstance(database, DatabaseConfig) and database.meta_path is None:
@@ -110,7 +108,7 @@ class Effective:
 
     def _replica(self, replica: ReplicaConfig, loc: Loc, database: Loc) -> Tree:
         names = ["name", "type", "url", "path", "sync_interval", "snapshot_interval", "retention"]
-        names += [name for name in type(replica).model_fields if name not in names]
+        names += [name for name in replica.KEYS if name not in names]
         tree: Tree = {}
         for name in names:
             key, value = name.replace("_", "-"), getattr(replica, name)
@@ -152,7 +150,7 @@ class Effective:
     def _model(self, model: Model, names: Sequence[str], loc: Loc, section: str) -> Tree:
         tree: Tree = {}
         for name in names:
-            key = type(model).model_fields[name].alias or name
+            key = model.KEYS[name]
             value = getattr(model, name)
             if value is not None:
                 tree[key] = self._value(value, key, (*loc, key), section)
@@ -161,7 +159,7 @@ class Effective:
     def _value(self, value: Any, key: str, loc: Loc, section: str) -> Setting | Tree:  # noqa: ANN401 - of any model
         known = known_keys.SECTIONS.get(section, {}).get(key) or BY_NAME.get(key)
         if isinstance(value, Model):
-            return self._model(value, list(type(value).model_fields), loc, known.section if known else "")
+            return self._model(value, list(value.KEYS), loc, known.section if known else "")
         source = self._source(loc)
         # A command's words may hold what a variable keeps secret.
         shown = MASK if key == "exec" and source.names else _plain(value, key, known)

@@ -7,13 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
-from pydantic import ValidationError
-
 from litestream.config.check import Checker, Problem
 from litestream.config.defaults import applying, unused
 from litestream.config.document import DocumentError, parse
 from litestream.config.expand import Expanded, expand
 from litestream.config.key import FALSE, TRUE
+from litestream.config.model import Detail, Model, ValidationError
 from litestream.config.models import (
     Config,
     DatabaseConfig,
@@ -27,7 +26,7 @@ from litestream.config.models import (
 )
 from litestream.config.paths import DestinationError, absolute_path, destination, is_url, shown
 from litestream.config.rules import NO_REPLICA, Loc, problems_between
-from litestream.config.store_settings import Model, SettingError
+from litestream.config.store_settings import SettingError
 from litestream.config.upstream import NO_REPLICAS
 from litestream.errors import ConfigError
 from litestream.storage import VISIBLE, shows_secret
@@ -142,7 +141,7 @@ def for_command_line(db_path: str, replica_urls: Sequence[str]) -> Config:
     try:
         return Config(databases=(DatabaseConfig(path=db_path, replicas=tuple(replicas)),), warnings=warnings)
     except ValidationError as error:
-        text = "; ".join(_message(detail) for detail in error.errors())
+        text = "; ".join(detail.text for detail in error.details)
         # The places of a file are those of the command line.
         raise ConfigError(re.sub(r"dbs\[0\]\.replicas\[(\d+)\]", _argument, text)) from None
 
@@ -160,7 +159,7 @@ def _replica_at(url: str, defaults: Mapping[str, Any], prefix: str) -> ReplicaCo
     except DestinationError as error:
         raise ConfigError(f"{prefix}{error}") from None
     except ValidationError as error:
-        raise ConfigError(prefix + "; ".join(_message(detail) for detail in error.errors())) from None
+        raise ConfigError(prefix + "; ".join(detail.text for detail in error.details)) from None
 
 
 def _argument(place: re.Match[str]) -> str:
@@ -259,7 +258,7 @@ class _Builder:
         try:
             off = enabled is not None and not LoggingConfig(stderr=enabled).stderr
         except ValidationError as error:
-            self._problem(loc, _message(error.errors()[0]))
+            self._problem(loc, error.details[0].text)
             return False
         if off:
             self._note(loc, "nothing is ever deleted from the replicas: they grow without bound")
@@ -267,7 +266,7 @@ class _Builder:
 
     def _defaults(self, top: dict[str, Any], *, keep_all: bool) -> tuple[ReplicaDefaults | None, dict[str, Any]]:
         """What the file gives for all replicas, and what each replica starts from, by key."""
-        names = [field.alias or name for name, field in ReplicaDefaults.model_fields.items()]
+        names = ReplicaDefaults.KEYS.values()
         given = self._validate(ReplicaDefaults, {name: top.pop(name) for name in names if name in top}, ())
         values = given.given() if given else {}
         sections = {"snapshot": self._snapshot(top.pop("snapshot", None), ("snapshot",))}
@@ -377,17 +376,17 @@ class _Builder:
         try:
             return model.model_validate({name: value for name, value in raw.items() if value is not None})
         except ValidationError as error:
-            for detail in error.errors(include_url=False, include_context=True):
-                place, value, text = self._place(loc, detail), detail["input"], _message(detail)
+            for detail in error.details:
+                place, value, text = self._place(loc, detail), detail.value, detail.text
                 if self._is_hidden(value if isinstance(value, str) else text):
                     text = "is not valid (not shown: the value comes from the environment)"
                 self._problem(place, text)
             return None
 
-    def _place(self, loc: Loc, detail: Any) -> Loc:  # noqa: ANN401 - as in _message
+    def _place(self, loc: Loc, detail: Detail) -> Loc:
         """Where a value stands that is wrong: in the section itself, or among the defaults at the top of the file."""
-        reason = (detail.get("ctx") or {}).get("error")
-        inside = (*detail["loc"], *(reason.key.split(".") if isinstance(reason, SettingError) and reason.key else ()))
+        reason = detail.cause
+        inside = (*detail.loc, *(reason.key.split(".") if isinstance(reason, SettingError) and reason.key else ()))
         return inside if (*loc, *inside) not in self.checker.lines and inside in self.checker.lines else (*loc, *inside)
 
     def _is_hidden(self, value: str) -> bool:
@@ -398,11 +397,3 @@ class _Builder:
 
     def _note(self, loc: Loc, text: str) -> None:
         self.notes.append(Problem(self.checker.line(loc), loc, text))
-
-
-def _message(detail: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails cannot be imported without its internals
-    """One of pydantic's errors in our words; the input is not repeated except where our own validators do."""
-    reason = (detail.get("ctx") or {}).get("error")
-    if isinstance(reason, ValueError):
-        return str(reason)
-    return "is missing" if detail["type"] == "missing" else str(detail["msg"])

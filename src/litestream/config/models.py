@@ -7,15 +7,14 @@ read as in the file (`sync_interval="1s"`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema, model_validator
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from litestream.config.databases import DatabaseConfig, DirectoryConfig
+from litestream.config.model import Check, JsonSchema, Model, SecretStr
 from litestream.config.paths import absolute_path, database_path
 from litestream.config.replica import ReplicaConfig, ReplicaDefaults
 from litestream.config.rules import display, problems_between, replicas_wanted
-from litestream.config.store_settings import Model
 from litestream.config.values import (
     File,
     Flag,
@@ -50,11 +49,11 @@ __all__ = [
 class LoggingConfig(Model):
     """`logging:`. The flag `-log-level` and the variable LOG_LEVEL are the caller's to apply."""
 
-    level: Annotated[Literal["trace", "debug", "info", "warn", "error"], BeforeValidator(check_level)] = "info"
+    level: Annotated[Literal["trace", "debug", "info", "warn", "error"], Check(check_level)] = "info"
     type: Annotated[
         Literal["text", "json"],
-        BeforeValidator(check_log_type),
-        WithJsonSchema({"enum": ["text", "json", "pretty"]}),  # the loader takes pretty as text
+        Check(check_log_type),
+        JsonSchema({"enum": ["text", "json", "pretty"]}),  # the loader takes pretty as text
     ] = "text"
     stderr: Flag = False
 
@@ -67,10 +66,8 @@ class SocketConfig(Model):
     """Absolute."""
     permissions: Annotated[
         int,
-        BeforeValidator(check_permissions),
-        WithJsonSchema(
-            {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^0o?[0-7]{1,4}$"}]}
-        ),
+        Check(check_permissions),
+        JsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^0o?[0-7]{1,4}$"}]}),
     ] = 0o600
 
 
@@ -90,7 +87,9 @@ class ValidationConfig(Model):
 class Config(Model):
     """A whole configuration, free of contradictions."""
 
-    addr: Annotated[str, BeforeValidator(check_address)] | None = None
+    HIDDEN: ClassVar[Collection[str]] = frozenset({"heartbeat_url"})
+
+    addr: Annotated[str, Check(check_address)] | None = None
     """HOST:PORT or :PORT for /metrics; None: off."""
     stream_token: Secret = None
     """What followers have to send; None: none is served but by `stream`."""
@@ -102,21 +101,22 @@ class Config(Model):
     """Command of the application to run beside the replication; None: none."""
     logging: LoggingConfig = LoggingConfig()
     socket: SocketConfig = SocketConfig()
-    heartbeat_url: Annotated[SecretStr | None, BeforeValidator(check_url), WithJsonSchema({"type": "string"})] = Field(
-        default=None, exclude=True, repr=False
-    )
+    heartbeat_url: Annotated[SecretStr | None, Check(check_url), JsonSchema({"type": "string"})] = None
     """Asked for every `heartbeat_interval` while every database is safe; None: never."""
-    heartbeat_interval: Annotated[Seconds, BeforeValidator(check_heartbeat_interval)] = 300.0
+    heartbeat_interval: Annotated[Seconds, Check(check_heartbeat_interval)] = 300.0
     shutdown_sync_timeout: Seconds = 30.0
     shutdown_sync_interval: SomeSeconds = 0.5
     databases: tuple[DatabaseConfig, ...] = ()
-    directories: tuple[DirectoryConfig, ...] = Field(default=(), description="the entries of dbs that have dir")
-    defaults: ReplicaDefaults = Field(default=ReplicaDefaults(), description="for replicas that no file names")
-    source: str | None = Field(default=None, description="the file this was read from")
-    warnings: tuple[str, ...] = Field(default=(), description="one line each, to be logged")
+    directories: tuple[DirectoryConfig, ...] = ()
+    """The entries of dbs that have dir."""
+    defaults: ReplicaDefaults = ReplicaDefaults()
+    """For replicas that no file names."""
+    source: str | None = None
+    """The file this was read from."""
+    warnings: tuple[str, ...] = ()
+    """One line each, to be logged."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Config:
+    def _after(self) -> None:
         entries: list[tuple[Loc, DatabaseConfig | DirectoryConfig]] = []
         entries += [(("dbs", number), database) for number, database in enumerate(self.databases)]
         entries += [(("dbs", len(entries) + number), entry) for number, entry in enumerate(self.directories)]
@@ -126,7 +126,6 @@ class Config(Model):
         problems += [f"{display(loc)}: {text}" for loc, _, text in problems_between(entries)]
         if problems:
             raise ValueError("; ".join(problems))
-        return self
 
     def database(self, path: str) -> DatabaseConfig | None:
         """The database of that path (as given on a command line: relative, `~/` and `sqlite://` are fine).

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from urllib.parse import quote
 
-from pydantic import Field, PrivateAttr, SecretStr, WithJsonSchema, model_validator
-
+from litestream.config.model import JsonSchema, SecretStr
 from litestream.config.paths import destination
 from litestream.config.store_keys import BY_NAME, NETWORK, belongs_elsewhere
 from litestream.config.store_settings import SettingError, StoreSettings
@@ -36,12 +36,14 @@ class ReplicaDefaults(StoreSettings):
 class ReplicaConfig(StoreSettings):
     """One place where a database is copied to."""
 
-    type: Annotated[str, WithJsonSchema({"enum": ["file", *NETWORK, "gcs", "webdavs"]})] = "file"
+    HIDDEN: ClassVar[Collection[str]] = frozenset({"url"})
+
+    type: Annotated[str, JsonSchema({"enum": ["file", *NETWORK, "gcs", "webdavs"]})] = "file"
     name: str = ""
     """As given; `label` is never empty."""
     path: str = ""
     """Absolute directory of a file replica, also when a `url` gave it; else what names in the store begin with."""
-    url: Annotated[SecretStr | None, WithJsonSchema({"type": "string"})] = Field(default=None, exclude=True, repr=False)
+    url: Annotated[SecretStr | None, JsonSchema({"type": "string"})] = None
     """As given, or None: it may hold secrets. `location` is for people."""
     sync_interval: Seconds = 1.0
     snapshot_interval: Seconds = 0.0
@@ -54,36 +56,31 @@ class ReplicaConfig(StoreSettings):
     """0: never."""
     lease: Flag | None = None
     """Whether the replica is claimed before it is written to; None: where the store can hold a lease."""
-    _backend: BackendConfig | None = PrivateAttr(default=None)
+    _backend: BackendConfig | None = None
 
-    @model_validator(mode="before")
     @classmethod
-    def _resolve(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the caller gave; pydantic answers for the rest
-        if not isinstance(data, dict):
-            return data
-        url = data.get("url")
-        data = {**data, "url": url.get_secret_value() if isinstance(url, SecretStr) else url}
+    def _before(cls, values: dict[str, Any]) -> dict[str, Any]:
+        url = values.get("url")
+        data = {**values, "url": url.get_secret_value() if isinstance(url, SecretStr) else url}
         if not all(isinstance(data.get(key) or "", str) for key in ("type", "path", "url")):
             return data
         others = {name.replace("_", "-"): value for name, value in data.items()}
         kind, path = destination(data.get("type"), data.get("path"), data.get("url"), others)
         return {**data, "type": kind, "path": path}
 
-    @model_validator(mode="after")
-    def _checked(self) -> ReplicaConfig:
+    def _after(self) -> None:
         for name, key in BY_NAME.items():
             problem = belongs_elsewhere(key, self.type) if getattr(self, name.replace("-", "_")) is not None else ""
             if problem:
                 raise SettingError(name, f"{name} {problem}")
         self._check_store()
-        return self
 
     def _check_store(self) -> None:
         """Everything that only the back end knows of, before anything is replicated."""
         from litestream.storage import backend_config
 
         try:
-            self._backend = backend_config(self.type, self.store_settings())
+            object.__setattr__(self, "_backend", backend_config(self.type, self.store_settings()))
             if self.age is not None:
                 from litestream.storage.age.keys import AgeKeys
 
@@ -146,9 +143,9 @@ class ReplicaConfig(StoreSettings):
         """The same replica, one place further down: for the database at `relative` below a directory.
 
         The place is appended to the path, as in the official 0.5. A name in a service is Unicode: bytes of `relative`
-        that are no UTF-8 are written `%XX` there. Raises pydantic's `ValidationError`.
+        that are no UTF-8 are written `%XX` there. Raises `ValidationError`.
         """
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        fields = {name: getattr(self, name) for name in self.KEYS}
         values = {name: value for name, value in fields.items() if value is not None}
         if self.type == "file":
             return ReplicaConfig.model_validate({**values, "path": os.path.join(self.path, relative), "url": None})

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from litestream.config.databases import DatabaseConfig, DirectoryConfig, replica_roots
+from litestream.config.model import ValidationError
 from litestream.config.paths import shown
 from litestream.errors import ConfigError
 from litestream.sqlite.source import is_database
@@ -102,8 +101,7 @@ def configured(directory: DirectoryConfig, relative: str) -> DatabaseConfig:
         return directory.database(relative)
     except ValidationError as error:
         path = shown(os.path.join(directory.dir, relative))
-        reasons = [(detail.get("ctx") or {}).get("error") or detail["msg"] for detail in error.errors()]
-        raise ConfigError(f"{path}: {'; '.join(map(str, reasons))}") from None
+        raise ConfigError(f"{path}: {'; '.join(detail.text for detail in error.details)}") from None
 
 
 def real_first(directory: DirectoryConfig, files: Iterable[str]) -> list[str]:

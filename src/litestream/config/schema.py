@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 import sys
+import types
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from litestream.config.key import Fate, Key
 from litestream.config.known_keys import (
@@ -26,6 +27,7 @@ from litestream.config.known_keys import (
     UPSTREAM,
     VALIDATION,
 )
+from litestream.config.model import JsonSchema, Model, SecretStr
 from litestream.config.models import (
     Config,
     DatabaseConfig,
@@ -38,7 +40,7 @@ from litestream.config.models import (
     ValidationConfig,
 )
 from litestream.config.store_keys import AGE, BY_NAME, MAX_REQUESTS, NETWORK, STORE_KEYS
-from litestream.config.store_settings import AgeConfig, MaxRequests, Model
+from litestream.config.store_settings import AgeConfig, MaxRequests
 from litestream.config.upstream import UpstreamConfig
 
 SCHEMA_FILE = "docs/litestream.schema.json"
@@ -94,7 +96,7 @@ def _fields(section: str) -> dict[str, Any]:
     """Property schemas of the models, by key."""
     fields: dict[str, Any] = {}
     for model in _MODELS.get(section, ()):
-        fields |= model.model_json_schema()["properties"]
+        fields |= {key: _of_type(model.type_of(name)) for name, key in model.KEYS.items()}
     return {name: value for name, value in fields.items() if name not in NOT_IN_FILE}
 
 
@@ -116,18 +118,28 @@ def _property(key: Key, section: str, fields: dict[str, Any]) -> dict[str, Any]:
     return {**description, **(alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives})}
 
 
+_TYPES = {str: "string", SecretStr: "string", bool: "boolean", int: "integer", float: "number"}
+
+
+def _of_type(kind: Any) -> dict[str, Any]:  # noqa: ANN401 - a type, or what typing has for it
+    """The schema of one value; null is a default that no file spells."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        said = [item.schema for item in kind.__metadata__ if isinstance(item, JsonSchema)]
+        return said[-1] if said else _of_type(args[0])
+    if origin in (Union, types.UnionType):
+        return {"anyOf": [_of_type(arg) for arg in args if arg is not types.NoneType]}
+    if origin is tuple:
+        return {"items": _of_type(args[0]), "type": "array"}
+    if origin is Literal:
+        return {"enum": list(args), "type": "string"}
+    return {} if issubclass(kind, Model) else {"type": _TYPES[kind]}
+
+
 def _plain(field: dict[str, Any]) -> list[dict[str, Any]]:
-    """A model's schema of one value, as alternatives, without titles; null is a default that no file spells."""
+    """The schema of one value, as alternatives."""
     options = field.get("anyOf", [field])
-    options = [inner for option in options for inner in option.get("anyOf", [option])]
-    kept = [_bare(option) for option in options]
-    return [option for option in kept if option != {"type": "null"}]
-
-
-def _bare(schema: dict[str, Any]) -> dict[str, Any]:
-    """Without titles and defaults, and without what pydantic says of secrets: in the file they are plain text."""
-    kept = {name: value for name, value in schema.items() if name not in {"title", "default", "format", "writeOnly"}}
-    return {name: _bare(value) if isinstance(value, dict) else value for name, value in kept.items()}
+    return [inner for option in options for inner in option.get("anyOf", [option])]
 
 
 def _ref_name(section: str) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
-
+from litestream.config.model import Check, Model, SecretStr
 from litestream.config.paths import absolute_path
 from litestream.config.store_keys import AGE, BY_NAME, MAX_REQUESTS
 from litestream.config.values import (
@@ -29,27 +28,6 @@ OURS = frozenset({"timeout", MAX_REQUESTS, AGE})
 """What the wrappers around a store take, and not the store (NATS has `timeout` too)."""
 
 
-def _alias(name: str) -> str:
-    return "dbs" if name == "databases" else name.replace("_", "-")
-
-
-class Model(BaseModel):
-    """What all models are: frozen, strict about names, silent about values."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=_alias, populate_by_name=True, hide_input_in_errors=True
-    )
-
-    def __repr_args__(self) -> Any:  # noqa: ANN401 - pydantic's own type is private
-        """Without what is not set: most keys of a store never are."""
-        return [(name, value) for name, value in super().__repr_args__() if value is not None]
-
-    def given(self) -> dict[str, Any]:
-        """The values that are not None, by the names of the file; secrets stay hidden in their type."""
-        pairs = {_alias(name): getattr(self, name) for name in type(self).model_fields}
-        return {name: value for name, value in pairs.items() if value is not None}
-
-
 class SettingError(ValueError):
     """A key that does not go with the others. `key` is its place in the replica, dots between parts."""
 
@@ -61,14 +39,14 @@ class SettingError(ValueError):
 def _texts(value: object) -> object:
     """A tuple of texts; each in a wrapper that hides it is another type's business."""
     if isinstance(value, str) or not isinstance(value, (list, tuple)):
-        raise ValueError("must be a list")  # noqa: TRY004 - pydantic collects ValueError
+        raise ValueError("must be a list")  # noqa: TRY004 - a model collects ValueError
     if not value:
         raise ValueError("is empty: give it a value, or take it away")
     return tuple(value)
 
 
-Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
-Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_texts)]
+Texts = Annotated[tuple[str, ...], Check(_texts)]
+Secrets = Annotated[tuple[SecretStr, ...], Check(_texts)]
 
 
 class AgeConfig(Model):
@@ -77,11 +55,9 @@ class AgeConfig(Model):
     identities: Secrets = ()
     recipients: Texts = ()
 
-    @model_validator(mode="after")
-    def _something(self) -> AgeConfig:
+    def _after(self) -> None:
         if not self.identities and not self.recipients:
             raise SettingError("", "needs recipients, and identities to read: nothing is stored unencrypted")
-        return self
 
     def keys(self) -> dict[str, tuple[str, ...]]:
         """What `litestream.storage.open_store` takes: identities in clear."""
@@ -140,14 +116,14 @@ class StoreSettings(Model):
     username: Text = None
     token: Secret = None
     tls: Flag | None = None
-    root_cas: Annotated[tuple[Annotated[str, path_by(absolute_path)], ...], BeforeValidator(_texts)] | None = None
+    root_cas: Annotated[tuple[Annotated[str, path_by(absolute_path)], ...], Check(_texts)] | None = None
     client_cert: File = None
     client_key: File = None
     max_reconnects: Tries | None = None
     reconnect_wait: Seconds | None = None
     timeout: SomeSeconds | None = None
     max_requests: MaxRequests | None = None
-    age: AgeConfig | None = Field(default=None)
+    age: AgeConfig | None = None
 
     def plain(self, kind: str) -> dict[str, Any]:
         """What a store of that type is given: snake_case names, secrets in clear, nothing that is not set."""

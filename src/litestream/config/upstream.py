@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator
-
-from litestream.config.store_settings import Model
+from litestream.config.model import Check, Model
 from litestream.config.values import File, Secret, Text
 
 NO_REPLICAS = "a database that follows another has no replicas here: replicate it where it is written"
@@ -29,7 +27,7 @@ def _url(value: object) -> object:
 class UpstreamConfig(Model):
     """Where the database is written."""
 
-    url: Annotated[str, BeforeValidator(_url)]
+    url: Annotated[str, Check(_url)]
     path: Text = None
     """The database's path there; None: the same as here."""
     token: Secret = None

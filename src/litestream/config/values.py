@@ -8,9 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, SecretStr, WithJsonSchema
-
 from litestream.config.key import FALSE, TRUE
+from litestream.config.model import Check, JsonSchema, SecretStr
 from litestream.config.paths import absolute_path
 from litestream.core.durations import parse_duration
 from litestream.errors import FormatError
@@ -27,7 +26,7 @@ def _seconds(value: object) -> float:
         except FormatError as error:
             raise ValueError(str(error)) from None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError("must be a duration such as 10s, 1m30s or 24h")  # noqa: TRY004 - pydantic collects ValueError
+        raise ValueError("must be a duration such as 10s, 1m30s or 24h")  # noqa: TRY004 - a model collects ValueError
     if not 0 <= value < 1e10:
         raise ValueError("must not be negative" if value < 0 else "must be less than 292 years")
     return float(value)
@@ -126,11 +125,11 @@ def check_heartbeat_interval(value: object) -> object:
     return value
 
 
-def path_by(function: Callable[[str], str]) -> BeforeValidator:
+def path_by(function: Callable[[str], str]) -> Check:
     def check(value: object) -> object:
         return function(value) if isinstance(value, str) else value
 
-    return BeforeValidator(check)
+    return Check(check)
 
 
 _DURATION: dict[str, Any] = {
@@ -138,14 +137,12 @@ _DURATION: dict[str, Any] = {
     "pattern": r"^[+]?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$",
 }
 _OFF: dict[str, Any] = {"enum": [0, "0"]}
-Seconds = Annotated[float, BeforeValidator(_seconds), WithJsonSchema({"anyOf": [_DURATION, _OFF]})]
+Seconds = Annotated[float, Check(_seconds), JsonSchema({"anyOf": [_DURATION, _OFF]})]
 """Zero or more; zero switches the thing off, or means no pause."""
-SomeSeconds = Annotated[float, BeforeValidator(_some_seconds), WithJsonSchema(_DURATION)]
-Count = Annotated[int, BeforeValidator(_count), WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_COUNT})]
-SomeCount = Annotated[
-    int, BeforeValidator(_positive_count), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_COUNT})
-]
-Flag = Annotated[bool, BeforeValidator(_flag)]
+SomeSeconds = Annotated[float, Check(_some_seconds), JsonSchema(_DURATION)]
+Count = Annotated[int, Check(_count), JsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_COUNT})]
+SomeCount = Annotated[int, Check(_positive_count), JsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_COUNT})]
+Flag = Annotated[bool, Check(_flag)]
 
 
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?)\s*([KMGT]?)I?B?", re.IGNORECASE)
@@ -202,8 +199,8 @@ def _file(value: object) -> object:
 
 Size = Annotated[
     int,
-    BeforeValidator(_size),
-    WithJsonSchema(
+    Check(_size),
+    JsonSchema(
         {
             "anyOf": [
                 {"type": "integer", "minimum": 1},
@@ -212,17 +209,13 @@ Size = Annotated[
         }
     ),
 ]
-Tries = Annotated[
-    int, BeforeValidator(_tries), WithJsonSchema({"type": "integer", "minimum": -1, "maximum": MAX_COUNT})
-]
-Text = Annotated[str | None, BeforeValidator(_text)]
-NeededText = Annotated[str | None, BeforeValidator(_needed)]
-Address = Annotated[str | None, BeforeValidator(_bare_address)]
-File = Annotated[str | None, BeforeValidator(_file)]
+Tries = Annotated[int, Check(_tries), JsonSchema({"type": "integer", "minimum": -1, "maximum": MAX_COUNT})]
+Text = Annotated[str | None, Check(_text)]
+NeededText = Annotated[str | None, Check(_needed)]
+Address = Annotated[str | None, Check(_bare_address)]
+File = Annotated[str | None, Check(_file)]
 """The absolute path of a file."""
-NeededFile = Annotated[str | None, BeforeValidator(_file), BeforeValidator(_needed)]
-Secret = Annotated[SecretStr | None, BeforeValidator(_secret), WithJsonSchema({"type": "string"})]
+NeededFile = Annotated[str | None, Check(_file), Check(_needed)]
+Secret = Annotated[SecretStr | None, Check(_secret), JsonSchema({"type": "string"})]
 """Shown as asterisks in a repr or a dump."""
-NeededSecret = Annotated[
-    SecretStr | None, BeforeValidator(_secret), BeforeValidator(_needed), WithJsonSchema({"type": "string"})
-]
+NeededSecret = Annotated[SecretStr | None, Check(_secret), Check(_needed), JsonSchema({"type": "string"})]

@@ -38,7 +38,7 @@ def difference(old: Config, new: Config) -> Difference:
     """What to do so that `new` holds where `old` held."""
     before = {database.path: database for database in old.databases}
     after = {database.path: database for database in new.databases}
-    differing = [name for name in Config.model_fields if name not in _NONE and getattr(old, name) != getattr(new, name)]
+    differing = [name for name in Config.KEYS if name not in _NONE and getattr(old, name) != getattr(new, name)]
     return Difference(
         added=tuple(database for path, database in after.items() if path not in before),
         removed=tuple(database for path, database in before.items() if path not in after),
@@ -62,4 +62,4 @@ def needs_new_start(old: DatabaseConfig, new: DatabaseConfig) -> bool:
 
 
 def _key(name: str) -> str:
-    return Config.model_fields[name].alias or name
+    return Config.KEYS[name]
