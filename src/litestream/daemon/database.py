@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 from litestream.daemon.hashing import Hashing
 from litestream.daemon.watcher import Watcher
+from litestream.db.capture import SEGMENT_LIMIT
 from litestream.db.db import DB
 from litestream.descriptors import SHORTAGE, check_room
 from litestream.errors import (
@@ -31,11 +32,18 @@ from litestream.replica.log import Repeats
 OVERLAP_DELAY = 0.1
 """Seconds from a change to the overlap."""
 
+OVERLAP_LATEST = 1.0
+"""Seconds for which overlaps are put off while a writer is at work and nobody waits for one: each makes durable what is
+not uploaded yet, and is followed by a checkpoint."""
+
 SWEEP_INTERVAL = 1.0
 """Seconds between looks at a database that reports nothing."""
 
 _LOOK_AGAIN = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 """Seconds between looks after a change: frames are written, perhaps fsynced, and only then published as committed."""
+
+_COPY_BESIDE = 0.02
+"""Seconds between looks at what is to be copied while a checkpoint runs."""
 
 _BUSY_FOR_LONG = 5.0
 """Seconds for which overlaps may be put off before it is said: a lock of another program is mostly gone by then."""
@@ -278,8 +286,9 @@ class DatabaseTask:
         if self._swept:
             await self._maintain()
             return
-        overlap_at = time.monotonic() + OVERLAP_DELAY
-        looks = 0
+        begun = time.monotonic()
+        overlap_at = begun + OVERLAP_DELAY
+        looks, calm = 0, True
         while (now := time.monotonic()) < overlap_at:
             if self._due(now):
                 before = self.db.pos()
@@ -294,11 +303,22 @@ class DatabaseTask:
             next_due = min((replica.due_at() for replica in self.replicas), default=overlap_at)
             if next_due > now:
                 pause = min(pause, next_due - now)
-            if await self._wait(min(pause, max(0.0, overlap_at - time.monotonic()))):
+            pause = min(pause, max(0.0, overlap_at - time.monotonic()))
+            if next_due > now:
+                await asyncio.sleep(pause)  # whatever changes meanwhile, nothing is copied before
+            if self._changed.is_set() or await self._wait(0.0 if next_due > now else pause):
                 self._changed.clear()
-                looks = 0
+                looks, calm = 0, False
+            if not calm and time.monotonic() >= overlap_at and self._may_put_off(begun):
+                overlap_at, calm = min(overlap_at + OVERLAP_DELAY, begun + OVERLAP_LATEST), True
+                if self.db.uncopied_bytes() >= SEGMENT_LIMIT:
+                    await self.db.sync(whole=True)
         await self._maintain()
         self._quiet_since = time.monotonic()
+
+    def _may_put_off(self, begun: float) -> bool:
+        """Whether the overlap of a round that began at `begun` can wait, while a writer is at work: nobody does."""
+        return time.monotonic() < begun + OVERLAP_LATEST and not self.db.wants_overlap()
 
     def _due(self, now: float) -> bool:
         return not self.replicas or self.db.followers > 0 or any(replica.due_at() <= now for replica in self.replicas)
@@ -332,7 +352,11 @@ class DatabaseTask:
     async def _maintain(self) -> None:
         await self._farewell()
         try:
-            await self.db.call(self._maintain_what_is_there)
+            work = asyncio.ensure_future(self.db.call(self._maintain_what_is_there))
+            while not (await asyncio.wait([work], timeout=_COPY_BESIDE))[0]:
+                if self.db.uncopied_bytes() >= SEGMENT_LIMIT:
+                    await self.db.sync(whole=True)  # a checkpoint of much takes long: the writer does not wait for it
+            await work
         except DatabaseBusyError as error:
             # The older reader is still held: nothing moved, nothing is lost. The next sweep tries again.
             self._logger.debug("overlap put off", extra={"fields": {"db": self.db.path, "reason": str(error)}})

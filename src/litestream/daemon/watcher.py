@@ -27,6 +27,10 @@ database makes it shorter."""
 _SELDOM, _ROUND = 5.0, 0.5
 """Looks that are so far away, in seconds, are put together: the loop is woken less often."""
 
+_BURST, _BREATH = 16, 0.004
+"""Readings of events in a row, each within two breaths of the one before, after which each is followed by a pause of so
+many seconds."""
+
 _REFRESH = 0.5
 """Seconds after which a directory is watched once more, with the next look at one of its databases."""
 
@@ -78,6 +82,7 @@ class Watcher:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = self._turned_at = 0.0
         self._tick = TICK
+        self._burst, self._read_at = 0, 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self.complete = False
         """Whether every change is told of: there is inotify, and no directory was refused."""
@@ -101,7 +106,7 @@ class Watcher:
             | flags.MOVE_SELF
         )  # fmt: skip
         self._overflow, self._ignored, self._is_folder = flags.Q_OVERFLOW, flags.IGNORED, flags.ISDIR
-        self._loop.add_reader(self._inotify.fileno(), self._read)
+        self._listen()
 
     def close(self) -> None:
         """Let the descriptor go."""
@@ -206,6 +211,7 @@ class Watcher:
             pass  # the directory is gone, and the watch with it; or everything is closed
 
     def _read(self) -> None:
+        self._breathe()
         called: set[int] = set()
         for event in self._inotify.read(timeout=0):
             if event.mask & self._overflow:
@@ -218,6 +224,19 @@ class Watcher:
                 if id(changed) not in called:
                     called.add(id(changed))
                     changed()
+
+    def _breathe(self) -> None:
+        """Under a storm of events, let them gather for a moment: a busy writer makes thousands a second."""
+        now = time.monotonic()
+        self._burst = self._burst + 1 if now - self._read_at < 2 * _BREATH else 0
+        self._read_at = now
+        if self._burst > _BURST and self._loop is not None:
+            self._loop.remove_reader(self._inotify.fileno())
+            self._loop.call_later(_BREATH, self._listen)
+
+    def _listen(self) -> None:
+        if self._inotify is not None and self._loop is not None:
+            self._loop.add_reader(self._inotify.fileno(), self._read)
 
     def _changes(self, event: Any) -> list[Changed]:  # noqa: ANN401 - inotify_simple has no types
         """Who is to be called for an event; folders are told at once."""

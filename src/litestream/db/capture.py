@@ -183,8 +183,10 @@ class Capture:
 
     # -- copying
 
-    def copy(self) -> bool:
+    def copy(self, *, whole: bool = False) -> bool:
         """Copy every frame that is committed when this begins. True if the position moved.
+
+        `whole`: only segments that are full, and what is left later: it will be more by then.
 
         Raises `ContinuityLostError` if what stands there does not follow, `DatabaseBusyError` to try again, and
         `OSError` if the shadow cannot be written; the cursor is then where the last whole segment ended.
@@ -197,7 +199,9 @@ class Capture:
         if isinstance(verdict, Lost):
             raise ContinuityLostError(verdict.reason)
         if isinstance(verdict, Same | Restarted | Fresh) and verdict.header is not None:
-            self._copy_to(verdict.header, verdict.end, verdict.checksum, now)
+            before = self.cursor
+            if not self._copy_to(verdict.header, verdict.end, verdict.checksum, now, whole=whole):
+                return self.cursor is not before
         self._seen = raw
         self.noticed_ns = 0
         return not isinstance(verdict, NothingNew)
@@ -224,7 +228,8 @@ class Capture:
         steady = before is not None and after is not None and before[0].salts == after[0].salts
         return Observed(size, header, before[0] if before is not None and steady else None, frame)
 
-    def _copy_to(self, header: WALHeader, end: int, checksum: Checksum, now: int) -> None:
+    def _copy_to(self, header: WALHeader, end: int, checksum: Checksum, now: int, *, whole: bool) -> bool:
+        """Copy up to `end`, or with `whole` as far as full segments go. True if the end was reached."""
         cursor, least = self.cursor, 0
         if cursor.base is not None:
             # States before the base's end would mix with the newer one that was published: nobody may restore them.
@@ -233,9 +238,12 @@ class Capture:
         elif cursor.header != header.raw:
             cursor = self._next_index(header)
         while cursor.pos.offset < end:
+            if whole and end - cursor.pos.offset < SEGMENT_LIMIT:
+                return False
             cursor = self._copy_segment(cursor, end, now, least)
         if cursor.checksum != checksum:
             raise ContinuityLostError(WAL_OVERWRITTEN)
+        return True
 
     def _next_index(self, header: WALHeader) -> Cursor:
         """The cursor at the beginning of a WAL whose first committed frame is about to be read."""

@@ -166,6 +166,17 @@ class DB:
         finally:
             self._lock.release()
 
+    def uncopied_bytes(self) -> int:
+        """The same, 0 while it is not known."""
+        return self.uncopied() or 0
+
+    def wants_overlap(self) -> bool:
+        """Whether somebody waits for our reader to move on: a checkpoint, of another process or of our own. Cheap."""
+        attached = self._attached
+        if attached is None or self._lost or attached.source.is_checkpointed():
+            return True
+        return self._choose() is Action.SEAL
+
     def wal_segments(self, generation: str) -> list[WALSegmentInfo]:
         """Shadow segments of a generation that are kept, in order; empty for any but the current one."""
         attached = self._attached
@@ -184,8 +195,11 @@ class DB:
             self._lose(NO_SHADOW)
             raise
 
-    async def sync(self) -> None:
-        """Copy what is committed by now, on the event loop if it is little. Does nothing while not attached."""
+    async def sync(self, *, whole: bool = False) -> None:
+        """Copy what is committed by now, on the event loop if it is little; `whole`: only what fills segments.
+
+        Does nothing while not attached.
+        """
         if self._attached is None:
             return
         if self._lock.acquire(blocking=False):
@@ -194,11 +208,12 @@ class DB:
                 if attached is None:
                     return
                 if not self._lost and attached.capture.pending() <= INLINE_LIMIT:
-                    self._copy()
+                    if not whole:
+                        self._copy()
                     return
             finally:
                 self._lock.release()
-        await self.call(self._copy)
+        await self.call(self._copy, whole)
 
     async def call(self, fn: Callable[..., T], *args: object) -> T:
         """Run blocking work in this database's lane. A cancelled call goes on running there; its result is dropped."""
@@ -405,7 +420,7 @@ class DB:
 
     # -- inside: copying
 
-    def _copy(self) -> None:
+    def _copy(self, whole: bool = False) -> None:
         started = time.perf_counter()
         with self._lock:
             attached = self._attached
@@ -415,7 +430,7 @@ class DB:
             before = attached.capture.copied_bytes
             try:
                 with local_errors(self.meta_path):
-                    if attached.capture.copy():
+                    if attached.capture.copy(whole=whole):
                         self._change_ns = 0
             except ContinuityLostError as error:
                 self._lose(str(error))

@@ -15,8 +15,8 @@ BATCH_LIMIT = 4 << 20
 """Compressed bytes that are joined into one object. It is held in memory; a larger backlog makes several objects."""
 
 BATCH_SPAN = 4 << 20
-"""Bytes of WAL from the first to the last segment's beginning. With the last one's own 4 MiB at most, an object stays
-small enough to be joined and restored in memory, however well it is compressed."""
+"""Bytes of WAL that are joined into one object. Joining unpacks and packs again: what fills an object alone goes up as
+it is, and an object stays small enough to be joined and restored in memory, however well it is compressed."""
 
 BATCH_SEGMENTS = 64
 """Segments that are joined into one object."""
@@ -32,9 +32,12 @@ def batches(segments: Sequence[WALSegmentInfo], limit: int = BATCH_LIMIT) -> Ite
     """Groups of neighbours of one index, each within these limits (`limit`: compressed bytes) or a single segment."""
     batch: list[WALSegmentInfo] = []
     size = 0
-    for segment in segments:
+    for number, segment in enumerate(segments):
         full = size + segment.size > limit or len(batch) >= BATCH_SEGMENTS
-        if batch and (full or segment.index != batch[0].index or segment.offset - batch[0].offset > BATCH_SPAN):
+        after = segments[number + 1] if number + 1 < len(segments) else None
+        # The last one's length is not told: it is that of what is stored, at least.
+        end = after.offset if after is not None and after.index == segment.index else segment.offset + segment.size
+        if batch and (full or segment.index != batch[0].index or end - batch[0].offset > BATCH_SPAN):
             yield batch
             batch, size = [], 0
         batch.append(segment)

@@ -6,9 +6,11 @@ on the database file and on `-shm` live as long as the attachment, and are close
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import struct
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -33,6 +35,9 @@ _WAL_INDEX_SIZE = 136  # both copies of the header, the backfill count and the r
 _SPARE_CONNECTIONS = 1
 _READ_TIMEOUT = 0.05  # a reader meets a lock only during recovery: try again later rather than wait
 _LOCK_PAUSE = 0.0002
+_FLOCK = struct.Struct("@hhqqi4x")  # struct flock of 64-bit Linux
+_KNOWN_FLOCK = sys.platform.startswith("linux") and sys.maxsize > 1 << 32
+_CHECKPOINT_LOCK = 121
 _opened: set[tuple[int, int]] = set()
 """Device and inode of each database file that this process has open: a second opener's close would drop its locks."""
 _claiming = threading.Lock()
@@ -132,6 +137,19 @@ class Source:
     def end_reader(self, reader: Reader) -> None:
         """End a read transaction. Its connection is kept for the next one."""
         self._end(reader.connection)
+
+    def is_checkpointed(self) -> bool:
+        """Whether another process holds the checkpoint lock, and may be waiting for our reader; true if that cannot be
+        told. Changes nothing: F_GETLK only asks (walformat.html, "WAL Locks": byte 121 of `-shm`).
+        """
+        if self._shm < 0 or not _KNOWN_FLOCK:
+            return True
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _CHECKPOINT_LOCK, 1, 0)
+        try:
+            (kind, *_) = _FLOCK.unpack(fcntl.fcntl(self._shm, fcntl.F_GETLK, asked))
+        except OSError:
+            return True
+        return bool(kind != fcntl.F_UNLCK)
 
     def lock_writers(self, timeout: float) -> apsw.Connection | None:
         """Take the write lock, waiting `timeout` seconds at most; None if it cannot be had."""
