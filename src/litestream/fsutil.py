@@ -6,6 +6,7 @@ directory. Everything here blocks, and raises plain `OSError`: whoever knows whi
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -36,6 +37,26 @@ _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # <linux/fcntl.h>, <linux/fs.h>
 _check_and_rename = threading.Lock()
 _writing: set[str] = set()
 """Temporary names in use in this process."""
+
+
+class FileBytes(bytes):
+    """Bytes that also are the content of a file which never changes: whoever is to store them there may link it.
+
+    Attributes:
+        path: of that file.
+        inode: device and inode of it.
+    """
+
+    path: str = ""
+    inode: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def read(cls, path: str) -> Self:
+        """The whole file. Raises `OSError`."""
+        with open(path, "rb", buffering=0) as file:
+            body, status = cls(file.readall()), os.fstat(file.fileno())
+        body.path, body.inode = path, (status.st_dev, status.st_ino)
+        return body
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +103,36 @@ class AtomicFile:
         except BaseException:
             self.discard()
             raise
+
+    @classmethod
+    def linked(cls, path: StrPath, data: FileBytes, *, mode: int = 0o600, owner: Owner | None = None) -> Self | None:
+        """A file whose bytes are `data`, by a second name of the file where these stand: nothing is copied.
+
+        None where that cannot be: another file system, other modes or another owner than asked for.
+        """
+        self = cls.__new__(cls)
+        self.path, self.temp = os.fspath(path), _temp_path(os.fspath(path))
+        self._published = self._replaced = False
+        self.fd = -1
+        try:
+            os.link(data.path, self.temp, follow_symlinks=False)
+        except OSError:
+            return None
+        _writing.add(os.path.basename(self.temp))
+        try:
+            self.fd = os.open(self.temp, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            status = os.fstat(self.fd)
+            granted = stat.S_IMODE(status.st_mode) == mode and owner in (None, (status.st_uid, status.st_gid))
+            if granted and ((status.st_dev, status.st_ino), status.st_size) == (data.inode, len(data)):
+                _lock(self.fd)
+                return self
+        except OSError:
+            pass  # it will do to write the bytes
+        if self.fd < 0:
+            with contextlib.suppress(OSError):
+                os.unlink(self.temp)
+        self.discard()
+        return None
 
     def __enter__(self) -> Self:
         return self

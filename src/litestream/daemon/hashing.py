@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from litestream.db.db import DB
 from litestream.errors import LitestreamError
+from litestream.priority import lower_priority
 
 QUIET = 1.0
 """Seconds without a change after which what is not hashed is."""
@@ -56,6 +57,4 @@ class Hashing:
 @lru_cache(maxsize=1)
 def _lane() -> ThreadPoolExecutor:
     """One thread for all databases, which runs when nobody else wants the processor."""
-    from litestream.restore.fetch import lower_priority
-
     return ThreadPoolExecutor(1, thread_name_prefix="litestream-hash", initializer=lower_priority)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import struct
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 from litestream.core.checksum import Checksum
 from litestream.core.continuity import (
@@ -39,11 +42,17 @@ from litestream.core.wal import (
 from litestream.db.hashes import PageHashes
 from litestream.db.shadow import ShadowWAL
 from litestream.errors import ContinuityLostError, CorruptObjectError, DatabaseBusyError
+from litestream.priority import lower_priority
 from litestream.sqlite.source import Source
 from litestream.streams import compress
 
 SEGMENT_LIMIT = 4 * 1024 * 1024
 """Bytes of WAL in one shadow segment: one LZ4 block, so memory is bounded and a restore can run in parallel."""
+
+_AHEAD = 2
+"""Segments that are read while one is compressed."""
+_NICE = 5
+"""How much less than the application's writer the thread that compresses a backlog is given."""
 
 _READINGS = 20
 _READING_PAUSE = 0.0002  # seconds, times the attempt: a writer needs microseconds between two reads of ours
@@ -237,13 +246,23 @@ class Capture:
             cursor = self._next_index(header)
         elif cursor.header != header.raw:
             cursor = self._next_index(header)
+        reached = True
+        waiting: deque[tuple[Cursor, Cursor, bytes, Future[bytes] | None]] = deque()
+        several = end - cursor.pos.offset >= 2 * SEGMENT_LIMIT
         while cursor.pos.offset < end:
             if whole and end - cursor.pos.offset < SEGMENT_LIMIT:
-                return False
-            cursor = self._copy_segment(cursor, end, now, least)
-        if cursor.checksum != checksum:
+                reached = False
+                break
+            data, after = self._read_segment(cursor, end, least)
+            waiting.append((cursor, after, data, _packer().submit(compress, data) if several else None))
+            cursor = after
+            if len(waiting) > _AHEAD:
+                self._keep(*waiting.popleft(), now)
+        while waiting:
+            self._keep(*waiting.popleft(), now)
+        if reached and cursor.checksum != checksum:
             raise ContinuityLostError(WAL_OVERWRITTEN)
-        return True
+        return reached
 
     def _next_index(self, header: WALHeader) -> Cursor:
         """The cursor at the beginning of a WAL whose first committed frame is about to be read."""
@@ -261,8 +280,11 @@ class Capture:
             ended_checksum=old.checksum if old.header else (0, 0),
         )
 
-    def _copy_segment(self, cursor: Cursor, end: int, now: int, least: int = 0) -> Cursor:
-        """Copy one segment from `cursor` towards `end`, whole transactions where they fit, and at least to `least`."""
+    def _read_segment(self, cursor: Cursor, end: int, least: int) -> tuple[bytes, Cursor]:
+        """The next segment from `cursor` towards `end`, proved, and the cursor behind it.
+
+        Whole transactions where they fit, and at least to `least`.
+        """
         head = WAL_HEADER_SIZE if cursor.pos.offset == 0 else 0
         size = frame_size(cursor.page_size)
         limit = max(SEGMENT_LIMIT, least - cursor.pos.offset)
@@ -287,12 +309,17 @@ class Capture:
             cursor.ended,
             cursor.ended_checksum,
         )
-        self.hashes.forget(changes(data, size, head), cursor.pos, after.pos)
-        self.shadow.append(compress(data), self.segment_stamp(cursor, after, len(data), now))
+        return data, after
+
+    def _keep(self, before: Cursor, after: Cursor, data: bytes, packed: Future[bytes] | None, now: int) -> None:
+        """Store a segment in the shadow, and move the cursor behind it."""
+        head = WAL_HEADER_SIZE if before.pos.offset == 0 else 0
+        self.hashes.forget(changes(data, frame_size(before.page_size), head), before.pos, after.pos)
+        frame = packed.result() if packed is not None else compress(data)
+        self.shadow.append(frame, self.segment_stamp(before, after, len(data), now))
         self.cursor = after
         self.last_commit_ns = now
         self.copied_bytes += len(data)
-        return after
 
     def segment_stamp(self, before: Cursor, after: Cursor, length: int, now: int) -> Stamp:
         """The stamp of the segment of `length` bytes between two cursors, its hash not filled in."""
@@ -338,6 +365,12 @@ class Capture:
 def changes(data: bytes | bytearray, size: int, head: int) -> Iterator[tuple[int, int]]:
     """Page number and commit value of each frame of `size` bytes that stands behind the first `head` bytes."""
     return struct.iter_unpack(f">II{size - 8}x", memoryview(data)[head:])
+
+
+@lru_cache(maxsize=1)
+def _packer() -> ThreadPoolExecutor:
+    """The thread that compresses what a backlog holds, beside the one that reads and writes; behind the writer's."""
+    return ThreadPoolExecutor(1, thread_name_prefix="litestream-pack", initializer=lower_priority, initargs=(_NICE,))
 
 
 def resumed_cursor(last: Stamp, last_frame: bytes) -> Cursor:

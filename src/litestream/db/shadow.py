@@ -27,6 +27,8 @@ _FILE = re.compile(r"([0-9a-f]{8,16})\.wal\.lz4")
 
 
 _BLOCK = 4096
+_KEPT = 256 << 10
+"""Bytes of the last segment that are kept in memory; what is larger is linked rather than written once more."""
 
 
 @dataclass(slots=True)
@@ -86,8 +88,7 @@ class ShadowWAL:
         if last is not None and last[0] == pos:
             return last[1]
         try:
-            with open(self._path(pos), "rb") as file:
-                return file.read()
+            return fsutil.FileBytes.read(self._path(pos))
         except FileNotFoundError as error:
             raise CorruptObjectError("shadow segment is gone", key=str(pos)) from error
 
@@ -135,7 +136,7 @@ class ShadowWAL:
         self._unsynced_directories.add(directory)
         info = WALSegmentInfo(self.generation, pos.index, pos.offset, len(body), stamp.last_commit_ns / 1e9)
         self._entries.append(_Entry(info, pos.offset + stamp.length, False, stamp.first_commit_ns))
-        self._last = (pos, body)
+        self._last = (pos, body) if len(body) <= _KEPT else None
         return info
 
     def stage(self, index: int) -> StagedIndex:

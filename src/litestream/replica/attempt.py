@@ -27,7 +27,7 @@ class Attempt:
         after: where the replica ended before it.
         previous: name of the object before it; the zero position if it is the first one after a snapshot.
         start, end: what it holds.
-        digest: SHA-256 of the object, in hex.
+        digest: of the object, see `digest_of`.
     """
 
     after: Pos
@@ -58,8 +58,8 @@ class Attempt:
 
 
 def digest_of(body: bytes) -> str:
-    """An object's hash, as it is noted."""
-    return hashlib.sha256(body).hexdigest()
+    """An object's hash, as it is noted: that of its stamp, which holds the hash of all that stands before it."""
+    return hashlib.sha256(body[-STAMP_SIZE:]).hexdigest()
 
 
 async def settle(

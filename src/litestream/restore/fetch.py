@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import sys
-import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +13,7 @@ from litestream.core.position import SnapshotInfo, WALSegmentInfo
 from litestream.core.stamp import Stamp
 from litestream.core.wal import WAL_HEADER_SIZE, WALHeader
 from litestream.errors import CorruptObjectError
+from litestream.priority import lower_priority
 from litestream.restore.choose import fetch_stamp
 from litestream.restore.links import check_content, check_stamp, stamp_header
 from litestream.restore.pages import HEADER_SIZE, database_header
@@ -39,14 +36,6 @@ _INLINE = 32 << 10
 """Stored bytes up to which unpacking is cheaper than a hop to another thread."""
 _THREADS = 3
 """Two that unpack, and the one that writes pages."""
-_NICEST = 19
-
-
-def lower_priority() -> None:
-    """Let the calling thread, and no other, run only when nobody else wants the processor (Linux; elsewhere not)."""
-    if sys.platform == "linux":  # there a thread has a priority of its own
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICEST)
 
 
 class Fetcher:

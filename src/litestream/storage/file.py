@@ -20,6 +20,7 @@ from typing import Protocol, TypeVar
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from litestream.fsutil import (
     AtomicFile,
+    FileBytes,
     Owner,
     StrPath,
     fsync_dir,
@@ -121,9 +122,12 @@ class FileStore:
         try:
             if isinstance(body, bytes) and len(body) <= INLINE and not self._slow:
                 return self._timed(upload.whole, body)
-            pieces = _pieces(body) if isinstance(body, bytes) else _coalesced(body)
-            async with aclosing(pieces):
-                with self._lane() as run:
+            with self._lane() as run:
+                if isinstance(body, bytes) and len(body) > INLINE:
+                    return await run(upload.large, body)
+                if isinstance(body, bytes):
+                    return await run(self._timed, upload.whole, body)
+                async with aclosing(_coalesced(body)) as pieces:
                     return await self._put_pieces(run, upload, pieces)
         except BaseException:
             upload.undo()
@@ -209,6 +213,11 @@ class FileStore:
                 if not attempts:
                     raise
                 self._ready.clear()
+
+    def _link(self, path: str, data: FileBytes) -> AtomicFile | None:
+        """The file of `data` under a temporary name beside `path`; None if it is not one for here."""
+        self._prepare(os.path.dirname(path))
+        return AtomicFile.linked(path, data, mode=self._file_mode, owner=self._owner)
 
     def _prepare(self, directory: str) -> None:
         """Make sure that a directory exists, durably, and holds no leftovers; once for each."""
@@ -298,6 +307,13 @@ class _Upload:
         self.write(data)
         return self.publish()
 
+    def large(self, data: bytes) -> ObjectInfo:
+        """The same; what stands in a file of this file system already gets a second name instead of a copy."""
+        if isinstance(data, FileBytes):
+            with self._store._errors("write", self._key):
+                self.file = self._store._link(self._path, data)
+        return self.publish() if self.file is not None else self.whole(data)
+
     def undo(self) -> None:
         if self.file is not None:
             self.file.retract()
@@ -339,11 +355,6 @@ def _open_object(path: str, key: str) -> tuple[int, int]:
         os.close(fd)
         raise ObjectNotFoundError(key)
     return fd, status.st_size
-
-
-async def _pieces(data: bytes) -> AsyncGenerator[bytes, None]:
-    for offset in range(0, len(data), _CHUNK):
-        yield data[offset : offset + _CHUNK]
 
 
 async def _coalesced(body: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

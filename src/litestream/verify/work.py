@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from litestream.errors import RestoreError
-from litestream.restore.fetch import lower_priority
+from litestream.priority import lower_priority
 from litestream.sqlite.check import Check
 
 T = TypeVar("T")
