@@ -1,0 +1,1 @@
+"""The benchmarks: this program beside the official ones, by black-box measurements of the commands."""
