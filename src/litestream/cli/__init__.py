@@ -14,6 +14,7 @@ from litestream.errors import ConfigError, LitestreamError
 
 VERBS = {
     "check": "prove that a replica can be written and read, before it is needed",
+    "completion": "print a script with which bash, zsh or fish completes commands and flags",
     "config": "check a configuration and show what it means; turn one of another version into one for here",
     "databases": "list databases of the configuration",
     "demo": "see it work: a small database, replicated, killed, restored and compared",

@@ -39,6 +39,7 @@ FLAGS = FlagSet(
     min_args=1,
     max_args=2,
     missing="check or migrate required",
+    words=VERBS,
     examples="""
 litestream config check
 litestream config migrate -to 0.5 -o /tmp/litestream.yml /etc/litestream.yml

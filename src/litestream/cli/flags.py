@@ -44,6 +44,11 @@ class Flag:
     may_be_empty: bool = False
     """An empty value means something. Elsewhere it is the mark of an unset variable in a script."""
 
+    @property
+    def is_path(self) -> bool:
+        """Whether the value is the path of a file or a directory."""
+        return self.metavar == "PATH"
+
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
@@ -84,6 +89,8 @@ class FlagSet:
     missing: str = "argument required"
     """What to say when positional arguments are missing."""
     examples: str = ""
+    words: tuple[str, ...] = ()
+    """What the first positional argument can be, where that is known."""
 
     def parse(self, argv: Sequence[str]) -> Parsed:
         """Check and sort the arguments behind the verb.

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from litestream.config import Config, DatabaseConfig
     from litestream.daemon.notify import Notifier
     from litestream.daemon.once import Wishes
-    from litestream.daemon.reload import Source
     from litestream.daemon.server import Outcome
+    from litestream.daemon.workshop import Source
 
 FLAGS = FlagSet(
     verb="replicate",
@@ -138,7 +138,7 @@ def _source(parsed: Parsed, config: Config) -> Source | None:
     if config.source is None:
         return None
     from litestream.config import load
-    from litestream.daemon.reload import Source
+    from litestream.daemon.workshop import Source
 
     path = os.path.abspath(config.source)  # the file in use, wherever another one may be found later
 

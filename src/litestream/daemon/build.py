@@ -14,19 +14,15 @@ from litestream.config import Config, DatabaseConfig, ReplicaConfig
 from litestream.config.paths import shown
 from litestream.config.rules import default_meta_path
 from litestream.core.durations import format_duration
-from litestream.daemon.child import Child
-from litestream.daemon.company import accompanied
+from litestream.daemon.company import Company, accompanied
 from litestream.daemon.database import DatabaseTask
-from litestream.daemon.exchange import Change, prepare
-from litestream.daemon.following import follower_entry, routes, streams, tls
 from litestream.daemon.logs import quoted
 from litestream.daemon.measures import Measures
 from litestream.daemon.notify import Notifier, notifying
 from litestream.daemon.observe import Observer
-from litestream.daemon.reload import Source, Workshop
 from litestream.daemon.server import Entry, Server
-from litestream.daemon.sight import visible
 from litestream.daemon.watcher import Watcher
+from litestream.daemon.workshop import Source, Workshop
 from litestream.db.db import DB
 from litestream.descriptors import raise_limit
 from litestream.errors import ConfigError
@@ -34,6 +30,8 @@ from litestream.metrics import DEFAULT, budget_name
 from litestream.replica import Replica
 
 if TYPE_CHECKING:
+    from litestream.daemon.child import Child
+    from litestream.daemon.exchange import Change
     from litestream.replica.validation import Validator
     from litestream.storage.wrappers.budget import Budget
 
@@ -84,22 +82,38 @@ async def build(
         )
 
         def change(entry: Entry, database: DatabaseConfig) -> Change:
+            from litestream.daemon.exchange import prepare
+
             place = database.meta_path or default_meta_path(database.path)
             return prepare(entry, database, lambda db, replica: _replica(db, replica, place, turn), _described)
 
         notifier = notifier or Notifier()
-        workshop = Workshop(_check_age, make, change, notifier)
-        shared = streams(config, addr, server)
+        company = Company(server, config, Workshop(_check_age, make, change, notifier), source, watcher, logger)
         async with (
-            accompanied(server, config, workshop, source, watcher, logger) as control,
-            visible(addr, server, control, lane, logger, routes(shared, addr), tls(config)),
-            shared,
+            accompanied(company, controlled=bool(addr)),
+            _visible(addr, config, server, company, lane, logger),
             notifying(notifier, server, lane),
         ):
             yield server
     finally:
         watcher.close()
         lane.shutdown(wait=False, cancel_futures=True)
+
+
+@asynccontextmanager
+async def _visible(
+    addr: str, config: Config, server: Server, company: Company, lane: Executor, logger: logging.Logger
+) -> AsyncIterator[None]:
+    """Serve what there is to see, and the stream for followers, at `addr`; nothing is imported if it is empty."""
+    if not addr:
+        yield
+        return
+    from litestream.daemon.following import routes, streams, tls
+    from litestream.daemon.sight import visible
+
+    shared = streams(config, addr, server)
+    async with visible(addr, server, company.control, lane, logger, routes(shared), tls(config)), shared:
+        yield
 
 
 @asynccontextmanager
@@ -122,6 +136,8 @@ async def entries_of(config: Config) -> AsyncIterator[list[Entry]]:
 def _child(command: str, config: Config, logger: logging.Logger) -> Child | None:
     if not command:
         return None
+    from litestream.daemon.child import Child
+
     first = [*(database.path for database in config.databases), *(entry.dir for entry in config.directories)]
     return Child(command, os.environ, first[0] if first else "", logger)
 
@@ -139,6 +155,8 @@ def _entry(
     """One database with its replicas. `turn` is whose turn it is to be validated: one at a time. So is `starts`, of
     attaching: several at a time."""
     if config.upstream is not None:
+        from litestream.daemon.following import follower_entry
+
         return follower_entry(config, lane, measures)
     db = DB(
         config.path,

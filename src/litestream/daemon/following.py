@@ -57,7 +57,7 @@ def streams(config: Config, addr: str, server: Server) -> Streams:
     from litestream.web.stream import Streams
 
     token = config.stream_token.get_secret_value() if config.stream_token is not None else ""
-    if addr and config.stream and not token and not _is_local(addr):
+    if config.stream and not token and not _is_local(addr):
         raise ConfigError(f'stream: other hosts can connect to "{addr}": set stream-token, or an addr of this host')
 
     def find(path: str) -> DB | None:
@@ -67,10 +67,8 @@ def streams(config: Config, addr: str, server: Server) -> Streams:
     return Streams(find, token=token, open_to_all=config.stream)
 
 
-def routes(streams: Streams, addr: str) -> list[BaseRoute]:
-    """Where the stream is, if anything is served."""
-    if not addr:
-        return []
+def routes(streams: Streams) -> list[BaseRoute]:
+    """Where the stream is."""
     from starlette.routing import Route
 
     return [Route("/stream", streams)]

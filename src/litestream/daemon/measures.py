@@ -6,14 +6,12 @@ import errno
 from collections.abc import Callable
 
 from litestream.config import ReplicaConfig
-from litestream.core.costs import CLASSES, Usage, prices_of
 from litestream.daemon.observe import Observer
 from litestream.daemon.server import Entry
 from litestream.daemon.status import DatabaseStatus, ReplicaStatus, txid_of
 from litestream.db.stats import Stats
 from litestream.metrics import Metrics
 from litestream.replica import Replica
-from litestream.storage.wrappers.metered import requests_made
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -104,6 +102,9 @@ class Measures:
         metrics.replica_last_upload_timestamp_seconds.labels(**labels).set(replica.uploaded_at)
 
     def _collect_requests(self, path: str, replica: Replica, config: ReplicaConfig) -> None:
+        from litestream.core.costs import CLASSES, Usage, prices_of
+        from litestream.storage.wrappers.metered import requests_made
+
         made = requests_made(replica.client.store)
         if made is None:
             return

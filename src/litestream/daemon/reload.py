@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from litestream.config import Config, DatabaseConfig
@@ -15,8 +15,8 @@ from litestream.daemon.difference import Difference, difference, needs_new_start
 from litestream.daemon.directories import Changes, Directories
 from litestream.daemon.exchange import Change
 from litestream.daemon.missing import is_missing, restore_missing
-from litestream.daemon.notify import Notifier
 from litestream.daemon.server import Entry, Server
+from litestream.daemon.workshop import Source, Workshop
 from litestream.errors import ConfigError, LitestreamError
 from litestream.web.api import Answer, RequestError
 
@@ -25,29 +25,6 @@ AT_ONCE = 32
 
 _LOOK = 0.2
 """Seconds between looks whether the end has begun, while databases are restored."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where the configuration comes from, and what of it is not the server's business."""
-
-    read: Callable[[], Config]
-    """Reads the file again; blocking. Raises `ConfigError`."""
-    adopt: Callable[[Config], None]
-    """Applies the settings of the log."""
-    restores: bool = False
-    """Whether every database that comes in and is missing is restored first, not only those whose entry says so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What makes the objects that a configuration asks for; nothing of them is open yet. Raises `ConfigError`."""
-
-    check: Callable[[Config], None]
-    make: Callable[[DatabaseConfig], Entry]
-    change: Callable[[Entry, DatabaseConfig], Change]
-    notifier: Notifier
-    """Whom to tell that it takes a moment."""
 
 
 @dataclass(slots=True)

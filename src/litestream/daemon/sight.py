@@ -98,13 +98,10 @@ async def visible(
     routes: Sequence[BaseRoute] = (),
     tls: tuple[str, str] | None = None,
 ) -> AsyncIterator[None]:
-    """Serve metrics, status page and `routes` at `addr` meanwhile; nothing if it is empty. `tls`: see `WebServer`.
+    """Serve metrics, status page and `routes` at `addr` meanwhile. `tls`: see `WebServer`.
 
     Raises `ConfigError` if the address cannot be had.
     """
-    if not addr:
-        yield
-        return
     from litestream.web import serve_metrics
     from litestream.web.site import routes as site
 
