@@ -40,7 +40,9 @@ PAGE = 512
 TRUNCATED = Lost("wal truncated by another process")
 OVERWRITTEN = Lost("wal overwritten by another process")
 REMOVED = Lost("wal removed")
-NOT_WATCHED = Lost("wal restarted while not watching")
+# The database may have gone on unseen:
+PASSED = Lost("wal restarted while not watching", passed=True)
+EMPTIED, SPOILT, GONE = (replace(lost, passed=True) for lost in (TRUNCATED, OVERWRITTEN, REMOVED))
 NEW_PAGE_SIZE = Lost("page size changed")
 DISAGREE = Unclear("wal and wal-index disagree")
 UNREADABLE = Unclear("wal-index not readable")
@@ -142,7 +144,6 @@ RESTARTED = Restarted(OTHER_HEADER, len(OTHER), FrameHeader.parse(frame_before(O
         pytest.param(
             KNOWN, replace(OBSERVED, index=replace(INDEX, big=True)), DISAGREE, id="index of another byte order"
         ),
-        pytest.param(KNOWN, replace(OBSERVED, wal_size=None, header=b""), REMOVED, id="WAL removed"),
         pytest.param(
             KNOWN, replace(OBSERVED, index=replace(INDEX, page_size=1024)), NEW_PAGE_SIZE, id="page size in the index"
         ),
@@ -173,70 +174,69 @@ def test_verdicts_whether_anchored_or_not(
 @pytest.mark.parametrize(
     ("known", "observed", "expected", "not_anchored"),
     [
-        pytest.param(KNOWN, OTHER_OBSERVED, RESTARTED, NOT_WATCHED, id="frames under another header"),
-        pytest.param(KNOWN, Observed(0, b"", RESET, b""), NothingNew(), TRUNCATED, id="WAL of 0 bytes"),
+        pytest.param(KNOWN, replace(OBSERVED, wal_size=None, header=b""), REMOVED, GONE, id="WAL removed"),
+        pytest.param(KNOWN, OTHER_OBSERVED, RESTARTED, PASSED, id="frames under another header"),
+        pytest.param(KNOWN, Observed(0, b"", RESET, b""), NothingNew(), EMPTIED, id="WAL of 0 bytes"),
         pytest.param(
             KNOWN,
             replace(OTHER_OBSERVED, index=RESET),
             NothingNew(),
-            NOT_WATCHED,
+            PASSED,
             id="another header without a committed frame",
         ),
         pytest.param(
             KNOWN,
             replace(OTHER_OBSERVED, index=replace(EMPTY, salts=b"whatever")),
             NothingNew(),
-            NOT_WATCHED,
+            PASSED,
             id="the same, drawn afresh",
         ),
         pytest.param(
-            KNOWN, replace(OBSERVED, index=RESET), NothingNew(), NOT_WATCHED, id="reset that has not reached the file"
+            KNOWN, replace(OBSERVED, index=RESET), NothingNew(), PASSED, id="reset that has not reached the file"
         ),
+        pytest.param(KNOWN, replace(OTHER_OBSERVED, index=None), UNREADABLE, PASSED, id="another header, index torn"),
         pytest.param(
-            KNOWN, replace(OTHER_OBSERVED, index=None), UNREADABLE, NOT_WATCHED, id="another header, index torn"
-        ),
-        pytest.param(
-            KNOWN, replace(OTHER_OBSERVED, index=INDEX), DISAGREE, NOT_WATCHED, id="another header, index as before"
+            KNOWN, replace(OTHER_OBSERVED, index=INDEX), DISAGREE, PASSED, id="another header, index as before"
         ),
         pytest.param(
             KNOWN,
             Observed(0, b"", INDEX, b""),
             Unclear(TRUNCATED.reason),
-            TRUNCATED,
+            EMPTIED,
             id="0 bytes though the index has frames",
         ),
         pytest.param(
             KNOWN,
             Observed(0, HEADER.raw, INDEX, KNOWN.last_frame),
             Unclear(TRUNCATED.reason),
-            TRUNCATED,
+            EMPTIED,
             id="emptied after its header was read",
         ),
         pytest.param(
             KNOWN,
             replace(OBSERVED, header=flip(HEADER.raw, 200)),
             Unclear(OVERWRITTEN.reason),
-            OVERWRITTEN,
+            SPOILT,
             id="damaged header",
         ),
         pytest.param(
             KNOWN,
             replace(OTHER_OBSERVED, wal_size=len(OTHER) - 1),
             Unclear(TRUNCATED.reason),
-            NOT_WATCHED,
+            PASSED,
             id="another header, file short of the index",
         ),
         pytest.param(
-            known_at(HEADER, WAL, 0), OTHER_OBSERVED, RESTARTED, NOT_WATCHED, id="header known only, another follows"
+            known_at(HEADER, WAL, 0), OTHER_OBSERVED, RESTARTED, PASSED, id="header known only, another follows"
         ),
         pytest.param(
             BEFORE_WAL,
             OBSERVED,
             replace(SAME, offset=0),
-            NOT_WATCHED,
+            PASSED,
             id="the first WAL of the index",
         ),
-        pytest.param(BEFORE_WAL, Observed(0, b"", EMPTY, b""), NothingNew(), NOT_WATCHED, id="still no WAL"),
+        pytest.param(BEFORE_WAL, Observed(0, b"", EMPTY, b""), NothingNew(), PASSED, id="still no WAL"),
     ],
 )
 def test_a_change_of_header_counts_only_when_anchored(
@@ -447,10 +447,10 @@ def test_a_real_database(tmp_path: Path, app: App) -> None:
     app.checkpoint("PASSIVE")
     assert watch(anchored=False) == NothingNew()
     app.sql("INSERT INTO t VALUES (3)")
-    assert watch(anchored=False) == NOT_WATCHED
+    assert watch(anchored=False) == PASSED
     assert isinstance(watch(), Restarted)
     app.checkpoint("TRUNCATE")
-    assert watch(anchored=False) == TRUNCATED
+    assert watch(anchored=False) == EMPTIED
     assert watch() == NothingNew()
     app.sql("BEGIN")
     app.sql("INSERT INTO t VALUES (randomblob(1000000))")

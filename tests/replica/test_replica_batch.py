@@ -35,16 +35,18 @@ def test_batches(infos: list[WALSegmentInfo], limit: int) -> None:
 
 @given(st.lists(st.integers(1, 4 << 20), min_size=1, max_size=100))
 def test_batches_are_bounded_unpacked(lengths: list[int]) -> None:
-    """However well segments are compressed, one object holds 8 MiB of WAL at most, and is not needlessly small."""
+    """However well segments are compressed, one object holds about 4 MiB of WAL: what fills one stays alone."""
     starts = list(itertools.accumulate(lengths, initial=0))
     infos = [WALSegmentInfo(GENERATION, 0, start, 1, 0.0) for start in starts[:-1]]
     ends = dict(itertools.pairwise(starts))
     found = list(batches(infos))
     assert [info for batch in found for info in batch] == infos
     for before, after in itertools.pairwise([*found, []]):
-        assert ends[before[-1].offset] - before[0].offset <= 8 << 20
-        if after and len(before) < BATCH_SEGMENTS:
-            assert after[0].offset - before[0].offset > BATCH_SPAN
+        length = ends[before[-1].offset] - before[0].offset
+        # How long the very last segment is, nobody knows.
+        assert len(before) == 1 or length <= BATCH_SPAN + (0 if after else 4 << 20)
+        if after and len(before) < BATCH_SEGMENTS and after[0] is not infos[-1]:
+            assert ends[after[0].offset] - before[0].offset > BATCH_SPAN
 
 
 @given(segments, st.integers(0, 3), st.integers(0, 200))
