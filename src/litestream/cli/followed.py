@@ -10,7 +10,17 @@ from litestream.errors import ConfigError
 if TYPE_CHECKING:
     from litestream.cli.flags import Parsed
 
-_NOT_WITH = ("index", "timestamp", "dry-run", "force", "if-db-not-exists", "if-replica-exists", "json")
+_NOT_WITH = (
+    "index",
+    "timestamp",
+    "dry-run",
+    "force",
+    "if-db-not-exists",
+    "if-replica-exists",
+    "json",
+    "resume",
+    "update",
+)
 
 
 def follow_interval(parsed: Parsed) -> float:

@@ -31,7 +31,7 @@ FLAGS = FlagSet(
     usage="restore [flags] DB_PATH\nrestore [flags] -o OUTPUT_PATH REPLICA_URL",
     about=(
         "Restore a database from its replica: the latest state, unless -index or -timestamp ask for an earlier one.\n"
-        "Everything is verified; on any failure nothing is left behind."
+        "Everything is verified; on any failure nothing is left behind, but what -resume keeps."
     ),
     flags=(
         *COMMON,
@@ -47,6 +47,12 @@ FLAGS = FlagSet(
         ),
         Flag("parallelism", "How many objects are fetched at a time.", "N", default="8", number=True),
         Flag("force", "Replace an existing database, once its copy has been restored and checked."),
+        Flag("resume", "Keep what is fetched until the restore has succeeded, and use what an interrupted one kept."),
+        Flag(
+            "update",
+            "Bring a copy that was made with -update to the newest state, by the WAL since then if that is possible.\n"
+            "A file that was made otherwise, or changed, is refused; -force replaces it.",
+        ),
         Flag("dry-run", "Show what would be restored from which objects, and stop."),
         Flag(
             "integrity-check",
@@ -85,6 +91,8 @@ def run(parsed: Parsed) -> int:
     output = os.path.abspath(os.path.expanduser(output.removeprefix("sqlite3://").removeprefix("sqlite://")))
     if parsed.switch("f"):
         return run_to_end(_follow(parsed, output, options, interval))
+    if parsed.switch("if-db-not-exists") and parsed.switch("update"):
+        raise ConfigError("the -if-db-not-exists flag does not go with -update, which is for a database that exists")
     if parsed.switch("if-db-not-exists") and os.path.lexists(output):
         return _skip(logger, "database already exists, skipping", as_json)
     try:
@@ -127,6 +135,8 @@ def _options(parsed: Parsed) -> RestoreOptions:
         parallelism=parsed.number("parallelism", 8),
         force=parsed.switch("force"),
         dry_run=parsed.switch("dry-run"),
+        resume=parsed.switch("resume"),
+        update=parsed.switch("update"),
         integrity_check=parsed.text("integrity-check") or "quick",  # type: ignore[arg-type]  # one of its choices
     )
 
@@ -224,8 +234,9 @@ def _tell_plan(result: RestoreResult) -> None:
 
     rows = [[file.key, str(file.size), format_rfc3339(float(file.created_at))] for file in result.files]
     objects = "1 object" if len(rows) == 1 else f"{len(rows)} objects"
+    verb = "update" if result.updated else "restore"
     stdout.write(
-        f"would restore {logs.safe(result.db_path)} from replica {logs.safe(result.replica)}, "
+        f"would {verb} {logs.safe(result.db_path)} from replica {logs.safe(result.replica)}, "
         f"generation {result.generation}:\n{objects}, {result.fetched} bytes\n\n"
         + table(["object", "size", "created"], rows)
     )
@@ -243,6 +254,7 @@ def document(result: RestoreResult) -> dict[str, object]:
         "pos": str(result.pos),
         "segments": result.segments,
         "fetched": result.fetched,
+        "updated": result.updated,
         "warnings": list(result.warnings),
     }
     if result.dry_run:

@@ -7,32 +7,25 @@
     links    each pair of neighbours: lengths, salts, checksums, stamps
     pages    each page written once: WAL newest first, then the snapshot
     output   temporary file, fsync, SQLite's check, rename, fsync of the directory
+
+With `resume`, `spool` stands between the stores and all of this. With `update`, `base` is what stands in the place of
+the snapshot, and `update` which WAL leads from there on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import ExitStack
+from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from litestream.core.position import Pos
-from litestream.core.wal import frame_size
-from litestream.errors import (
-    CorruptObjectError,
-    IntegrityCheckError,
-    NotADatabaseError,
-    ObjectNotFoundError,
-    RestoreError,
-)
+from litestream.errors import CorruptObjectError, ObjectNotFoundError
 from litestream.restore.choose import make_plan
-from litestream.restore.fetch import Fetcher
-from litestream.restore.links import check_neighbours, check_snapshot_point
 from litestream.restore.model import (
     IntegrityCheck,
     Plan,
@@ -43,12 +36,12 @@ from litestream.restore.model import (
     with_hint,
 )
 from litestream.restore.output import Output
-from litestream.restore.pages import HEADER_SIZE, PageWriter, database_header
-from litestream.sqlite.check import Check
+from litestream.restore.run import Run
 
 if TYPE_CHECKING:
     from litestream.client import ReplicaClient
-    from litestream.restore.segment import Segment
+    from litestream.restore.base import Base
+    from litestream.restore.spool import Spool
 
 __all__ = ["IntegrityCheck", "PlannedObject", "Progress", "RestoreOptions", "RestoreResult", "restore"]
 
@@ -58,8 +51,6 @@ _PLANS = 4
 """Times that a plan is made: retention may delete or replace objects between the listing and the fetch."""
 _PAUSE = 0.03
 """Seconds, times the number of the attempt, before the next plan."""
-_MAX_RATIO = 255
-"""LZ4 cannot grow data by more: what all objects together unpack to is bounded before anything is."""
 
 
 async def restore(
@@ -72,32 +63,127 @@ async def restore(
     """Restore a database to the new file `output` from one of `replicas` (names and clients).
 
     What succeeds is exactly a committed state, durable under its name; what fails or is cancelled leaves nothing
-    behind. Memory is bounded (about 100 MB, and a byte for each page of the database).
+    behind, but with `resume` what was fetched. Memory is bounded (about 100 MB, and a byte for each page of the
+    database).
 
     Raises `NoBackupError` if all replicas were read and have nothing that matches, `OutputExistsError`,
     `CorruptObjectError` naming the damaged, missing or foreign object, `IntegrityCheckError`, `RestoreError` for
     limits that no state fits and for a disk that cannot be written, and what the stores raise.
     """
-    options = options or RestoreOptions()
     began = time.monotonic()
-    target = Output(output, options)
-    if not options.dry_run:
-        target.check()
-    for attempt in range(1, _PLANS + 1):
-        plan = None
+    work = _Restore(replicas, output, options or RestoreOptions(), progress)
+    await work.look()
+    if work.options.dry_run:
+        return _planned(await work.plan(), work.target, work.options, began)
+    work.target.check()
+    if not work.options.resume:
+        result = await work.result(began)
+        work.tell_left()
+        return result
+    from litestream.restore.spool import opened
+
+    with ExitStack() as stack:
+        stack.callback(work.target.discard)  # of directories, if nothing was kept in them
+        work.target.make_directory()
+        work.spool = stack.enter_context(opened(work.target.path))
+        return await work.result(began)
+
+
+class _Restore:
+    """A restore, and what its attempts have in common."""
+
+    def __init__(
+        self,
+        replicas: Sequence[tuple[str, ReplicaClient]],
+        output: str,
+        options: RestoreOptions,
+        progress: Progress | None,
+    ) -> None:
+        self.options = options
+        self.target = Output(output, options)
+        self.spool: Spool | None = None
+        self._replicas = replicas
+        self._progress = progress
+        self._base: Base | None = None
+        self._whole = False
+
+    async def look(self) -> None:
+        """See what is at the output if it is to be updated. Raises `OutputExistsError` if it must not be replaced."""
+        if not self.options.update:
+            return
+        from litestream.restore import base
+
+        with self.target.errors():
+            found = await asyncio.to_thread(base.look, self.target.path)
+        if isinstance(found, base.Base):
+            self._base = found
+            self.target = Output(found.path, replace(self.options, force=True))  # it may be replaced
+        elif found is not None and not self.options.force:
+            raise base.exists(self.target.path, found)
+        elif found is not None:
+            self._tell_whole(found)
+
+    async def result(self, began: float) -> RestoreResult:
+        """Restore: several attempts if what is stored changes meanwhile, or what an earlier restore kept is damaged."""
+        attempt = 0
+        replicas = self._replicas if self.spool is None else self.spool.clients(self._replicas)
+        while True:
+            plan = None
+            try:
+                plan = await self.plan(replicas)
+                if self.spool is not None:
+                    self.spool.plan(plan)
+                result = await Run(plan, self.target, self.options, self._progress, self._base).result(began)
+                return result if self.spool is None else replace(result, fetched=self.spool.fetched)
+            except (CorruptObjectError, ObjectNotFoundError) as error:
+                if self._another_way(plan, error):
+                    continue
+                attempt += 1
+                await self._give_up(plan, error, attempt)
+            await asyncio.sleep(attempt * _PAUSE)
+
+    async def plan(self, replicas: Sequence[tuple[str, ReplicaClient]] | None = None) -> Plan:
+        """What to read: the WAL behind the copy that is there, or a snapshot and the WAL behind it."""
+        plan = await make_plan(replicas or self._replicas, self.options)
+        if self._base is None or self._whole:
+            return plan
+        from litestream.restore.update import CannotUpdateError, plan_update
+
         try:
-            plan = await make_plan(replicas, options)
-            if options.dry_run:
-                return _planned(plan, target, options, began)
-            return await _Run(plan, target, options, progress).result(began)
-        except ObjectNotFoundError as error:
+            return await plan_update(plan, self._base.state, self.options)
+        except (CannotUpdateError, CorruptObjectError, ObjectNotFoundError) as error:
+            self._tell_whole(str(error))
+            return plan
+
+    def tell_left(self) -> None:
+        """Say where an interrupted restore has left something that this one has not used."""
+        if self.options.scratch:
+            return
+        from litestream.restore.spool import left_behind
+
+        if left := left_behind(self.target.path):
+            _log.info("an interrupted restore -resume has left what it fetched: %s can be removed", left)
+
+    def _another_way(self, plan: Plan | None, error: CorruptObjectError | ObjectNotFoundError) -> bool:
+        """Whether to go on without what an earlier restore has left: the copy to be updated, or objects."""
+        if plan is not None and plan.base is not None:
+            self._tell_whole(str(error))
+            return True
+        return self.spool is not None and isinstance(error, CorruptObjectError) and self.spool.doubt(error.key)
+
+    async def _give_up(self, plan: Plan | None, error: CorruptObjectError | ObjectNotFoundError, attempt: int) -> None:
+        """Raise the error, unless another plan may do better."""
+        if isinstance(error, ObjectNotFoundError):
             if attempt == _PLANS:
                 raise CorruptObjectError("is in the listing, but cannot be read: not found", key=error.key) from error
-        except CorruptObjectError as error:
-            if attempt == _PLANS or not (await _changed(plan) if plan is not None else attempt == 1):
-                raise (with_hint(error, plan.hint) if plan is not None else error) from error.__cause__
-        await asyncio.sleep(attempt * _PAUSE)
-    raise AssertionError("unreachable")
+        elif attempt == _PLANS or not (await _changed(plan) if plan is not None else attempt == 1):
+            raise (with_hint(error, plan.hint) if plan is not None else error) from error.__cause__
+
+    def _tell_whole(self, reason: str) -> None:
+        """All of it is restored, now and in later attempts."""
+        if not self._whole:
+            _log.info("cannot update %s, restoring all of it: %s", self.target.name, reason)
+        self._whole = True
 
 
 async def _changed(plan: Plan) -> bool:
@@ -107,197 +193,15 @@ async def _changed(plan: Plan) -> bool:
     return any(there.get(planned.key) != (planned.size, planned.created_at) for planned in plan.files())
 
 
-class _Run:
-    """One attempt at one plan."""
-
-    def __init__(self, plan: Plan, target: Output, options: RestoreOptions, progress: Progress | None) -> None:
-        self.plan = plan
-        self.target = target
-        self.options = options
-        self.fetcher = Fetcher(plan, target.directory, progress, background=options.scratch)
-        self._level = logging.DEBUG if options.scratch else logging.INFO
-        snapshot = plan.objects.snapshot
-        self.end = Pos(plan.generation, snapshot.index, 0)
-        self.time_ns = int(snapshot.created_at * 1e9)
-        if plan.snapshot_stamp is not None:
-            self.time_ns = plan.snapshot_stamp.last_commit_ns
-
-    async def result(self, began: float) -> RestoreResult:
-        """Do it."""
-        snapshot = self.plan.objects.snapshot
-        _log.log(self._level, "restoring snapshot %s/%08x to %s", snapshot.generation, snapshot.index, self.target.name)
-        try:
-            with self.target.errors():
-                self.target.create()
-                writer = await self._write()
-                if not self.plan.objects.segments:
-                    _log.log(self._level, "no wal files found, snapshot only")
-                await self.fetcher.run(self.target.sync)
-                await self._check()
-                _log.log(self._level, "renaming database from temporary location")
-                self.target.publish()
-        finally:
-            self.fetcher.close()
-            self.target.discard()
-        assert writer.total is not None  # _write has found out
-        return RestoreResult(
-            db_path=self.target.path,
-            replica=self.plan.replica,
-            generation=self.plan.generation,
-            snapshot_index=snapshot.index,
-            index=self.end.index,
-            offset=self.end.offset,
-            timestamp_ns=self.time_ns,
-            page_size=writer.page_size,
-            size=writer.total * writer.page_size,
-            fetched=self.fetcher.fetched,
-            segments=len(self.plan.objects.segments),
-            integrity_check=self.options.integrity_check,
-            duration_ms=round((time.monotonic() - began) * 1000),
-            files=self.plan.files(),
-            warnings=self.plan.warnings,
-        )
-
-    async def _write(self) -> PageWriter:
-        await self.fetcher.open()
-        writer = PageWriter(self.target.fd, self.fetcher.page_size, max_bytes=self.plan.size * _MAX_RATIO)
-        await self._apply_wal(writer)
-        stamp = self.plan.snapshot_stamp
-        if stamp is not None and (self.end.index, self.end.offset) < stamp.required:
-            key = self.fetcher.key(self.plan.objects.snapshot)
-            needed = Pos(self.plan.generation, *stamp.required)
-            raise CorruptObjectError(f"needs the WAL up to {needed}, where no transaction ends", key=key)
-        if self.plan.position is not None and self.end != self.plan.position:
-            raise RestoreError(f"no transaction ends at {self.plan.position}: the nearest one before at {self.end}")
-        await self._apply_snapshot(writer)
-        return writer
-
-    async def _apply_wal(self, writer: PageWriter) -> None:
-        """Apply the segments newest first. Behind the last commit there may be the beginning of a transaction."""
-        plan = self.plan
-        newest_first = plan.objects.segments[::-1]
-        after: Segment | None = None
-        async with aclosing(self.fetcher.segments(newest_first, self.options.parallelism)) as segments:
-            async for segment in segments:
-                try:
-                    self._check_links(segment, after)
-                    frames = segment.frames
-                    if writer.total is None:
-                        frames = segment.committed(self._most(segment))
-                        if frames:
-                            self._begin(writer, segment, frames)
-                    if frames:
-                        await self.fetcher.run(writer.apply, segment, frames)
-                finally:
-                    segment.close()
-                after = segment
-
-    def _most(self, segment: Segment) -> int | None:
-        """How many frames of a segment stand before the position that is asked for; None: all may be taken."""
-        position = self.plan.position
-        if position is None or segment.info.index != position.index:
-            return None
-        return segment.frames_until(position.offset)
-
-    def _check_links(self, segment: Segment, after: Segment | None) -> None:
-        plan, until = self.plan, self.plan.until_ns
-        if after is not None:
-            check_neighbours(segment, after, plan.layout)
-        if plan.snapshot_stamp is not None:
-            check_snapshot_point(plan.snapshot_stamp, self.fetcher.key(plan.objects.snapshot), segment)
-        if until is not None and segment.stamp is not None and segment.stamp.last_commit_ns > until:
-            raise RestoreError(
-                f"cannot restore to a timestamp: commit times go back before {segment.key} (the clock was set); "
-                "use -index"
-            )
-
-    def _begin(self, writer: PageWriter, segment: Segment, frames: int) -> None:
-        """The last commit is found: it tells the size of the database, and where the restored state ends."""
-        writer.begin(segment.frame(frames - 1).commit, segment.key)
-        uncommitted = (segment.frames - frames) * frame_size(writer.page_size)
-        self.end = Pos(self.plan.generation, segment.info.index, segment.end_offset - uncommitted)
-        if segment.stamp is not None:
-            self.time_ns = segment.stamp.last_commit_ns
-        else:
-            self.time_ns = int(segment.info.created_at * 1e9)
-
-    async def _apply_snapshot(self, writer: PageWriter) -> None:
-        """Stream the snapshot over what no frame has given; the write of one piece goes on beside the next one."""
-        info = self.plan.objects.snapshot
-        key = self.fetcher.key(info)
-        size, head = 0, b""
-        writing: asyncio.Future[None] | None = None
-        async with aclosing(self.fetcher.snapshot()) as pieces:
-            try:
-                async for piece in pieces:
-                    if len(head) < HEADER_SIZE:
-                        head += piece
-                        if len(head) < HEADER_SIZE:
-                            continue
-                        await self._check_header(writer, head, key)
-                        piece, size = head, 0
-                    if writing is not None:
-                        await writing
-                    writing = asyncio.ensure_future(self.fetcher.run(writer.fill, size, piece))
-                    size += len(piece)
-                if writing is not None:
-                    await writing
-            finally:
-                if writing is not None:
-                    await asyncio.gather(writing, return_exceptions=True)
-        if 0 < len(head) < HEADER_SIZE or writer.total is None:
-            database_header(head, key)  # too short to be one: raises
-        missing = writer.missing(size)
-        if missing:
-            raise CorruptObjectError(f"page {missing} is neither in the snapshot nor in the WAL after it", key=key)
-        page_size, _ = database_header(os.pread(writer.fd, HEADER_SIZE, 0), key)
-        if page_size != writer.page_size:
-            raise CorruptObjectError(f"its WAL makes a database of page size {page_size} of it", key=key)
-
-    async def _check_header(self, writer: PageWriter, head: bytes, key: str) -> None:
-        """The snapshot is a database of the WAL's page size. Where there is no WAL, its header tells the size."""
-        page_size, pages = database_header(head, key)
-        if page_size != writer.page_size:
-            raise CorruptObjectError(f"a database of page size {page_size}, others say {writer.page_size}", key=key)
-        if writer.total is None:
-            writer.begin(pages or await self._snapshot_length() // page_size, key)
-
-    async def _snapshot_length(self) -> int:
-        """Bytes of the snapshot's content; without a stamp it has to be unpacked to tell."""
-        stamp = self.plan.snapshot_stamp
-        if stamp is not None:
-            return stamp.length
-        async with aclosing(self.fetcher.snapshot()) as pieces:
-            return sum([len(piece) async for piece in pieces])
-
-    async def _check(self) -> None:
-        """SQLite's own check, unless it was switched off."""
-        wanted = self.options.integrity_check
-        if wanted == "none":
-            return
-        check = Check(self.target.temp, full=wanted == "full")
-        try:
-            problems = await self.fetcher.run(check.run)
-        except NotADatabaseError:
-            problems = ["not a SQLite database"]
-        except asyncio.CancelledError:
-            check.stop()
-            raise
-        if problems:
-            raise IntegrityCheckError(
-                f"the restored database fails SQLite's {wanted} check: {' '.join(problems[0].split())} (the source "
-                "itself may be damaged: -integrity-check none restores it as it is)"
-            )
-
-
 def _planned(plan: Plan, target: Output, options: RestoreOptions, began: float) -> RestoreResult:
     """What a dry run answers."""
-    end = plan.objects.target
+    base, snapshot = plan.base, plan.objects.snapshot
+    end = plan.objects.target if base is None or plan.objects.segments else base.pos
     return RestoreResult(
         db_path=target.path,
         replica=plan.replica,
         generation=plan.generation,
-        snapshot_index=plan.objects.snapshot.index,
+        snapshot_index=snapshot.index if base is None else base.snapshot_index,
         index=end.index,
         offset=end.offset,
         timestamp_ns=None,
@@ -308,6 +212,7 @@ def _planned(plan: Plan, target: Output, options: RestoreOptions, began: float) 
         integrity_check=options.integrity_check,
         duration_ms=round((time.monotonic() - began) * 1000),
         dry_run=True,
+        updated=base is not None,
         files=plan.files(),
         warnings=plan.warnings,
     )

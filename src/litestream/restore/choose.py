@@ -291,6 +291,7 @@ async def _plan_from(
         stamp,
         until_ns=until,
         position=position,
+        earlier=tuple(s for s in segments if s.index < snapshot.index),
     )
 
 

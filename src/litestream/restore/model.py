@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from litestream.core.plan import RestorePlan
-from litestream.core.position import Pos
+from litestream.core.position import Pos, WALSegmentInfo
 from litestream.errors import CorruptObjectError, EncryptionError, RestoreError
 
 if TYPE_CHECKING:
     from litestream.core.layout import Layout
     from litestream.core.stamp import Stamp
+    from litestream.restore.base import State
     from litestream.storage.protocol import Store
 
 IntegrityCheck = Literal["none", "quick", "full"]
@@ -47,6 +48,11 @@ class RestoreOptions:
     """Exactly this position, which is the end of a transaction; alone, not with another limit."""
     scratch: bool = False
     """The output is only looked at and then thrown away: no fsync, threads of low priority, told at debug level."""
+    resume: bool = False
+    """Keep what was fetched beside the output until the restore has succeeded, and use what an interrupted one kept."""
+    update: bool = False
+    """Bring the copy that an earlier restore with `update` made up to date, by the WAL since then if that is possible.
+    A file that was made otherwise, or changed, is refused; with `force` it is replaced."""
 
     def __post_init__(self) -> None:
         if self.index is not None and self.timestamp_ns is not None:
@@ -91,6 +97,10 @@ class Plan:
     """No commit later than this may be in it."""
     position: Pos | None = None
     """It ends exactly here; None: behind the last commit."""
+    earlier: tuple[WALSegmentInfo, ...] = ()
+    """Segments within the limits that the snapshot makes unnecessary."""
+    base: State | None = None
+    """The copy that is updated, instead of the snapshot; None: the snapshot is read."""
     hint: str = ""
     """What else could be restored if an object of this plan is damaged."""
     warnings: tuple[str, ...] = ()
@@ -106,22 +116,18 @@ class Plan:
     @property
     def size(self) -> int:
         """Bytes to fetch."""
-        return self.objects.snapshot.size + sum(segment.size for segment in self.objects.segments)
+        wal = sum(segment.size for segment in self.objects.segments)
+        return wal if self.base is not None else self.objects.snapshot.size + wal
 
     def files(self) -> list[PlannedObject]:
         """The objects in the order in which they build on each other."""
         snapshot = self.objects.snapshot
-        return [
-            PlannedObject(
-                self.layout.snapshot_key(snapshot.generation, snapshot.index),
-                Pos(snapshot.generation, snapshot.index, 0),
-                snapshot.size,
-                snapshot.created_at,
-            ),
-            *(
-                PlannedObject(self.layout.wal_key(s.generation, s.index, s.offset), s.pos, s.size, s.created_at)
-                for s in self.objects.segments
-            ),
+        key = self.layout.snapshot_key(snapshot.generation, snapshot.index)
+        at = Pos(snapshot.generation, snapshot.index, 0)
+        first = [] if self.base is not None else [PlannedObject(key, at, snapshot.size, snapshot.created_at)]
+        return first + [
+            PlannedObject(self.layout.wal_key(s.generation, s.index, s.offset), s.pos, s.size, s.created_at)
+            for s in self.objects.segments
         ]
 
 
@@ -133,6 +139,7 @@ class RestoreResult:
     replica: str
     generation: str
     snapshot_index: int
+    """Of the snapshot that was read (after an update: that the copy was once made of)."""
     index: int
     """Where the restored state ends; in a dry run, the position at which the last object begins."""
     offset: int
@@ -142,11 +149,13 @@ class RestoreResult:
     size: int
     """Bytes of the restored database."""
     fetched: int
-    """Bytes fetched (in a dry run: to fetch)."""
+    """Bytes fetched (in a dry run: to fetch), without those that an interrupted restore had kept."""
     segments: int
     integrity_check: IntegrityCheck
     duration_ms: int
     dry_run: bool = False
+    updated: bool = False
+    """Only WAL was read, or nothing at all: the rest was there already."""
     files: list[PlannedObject] = field(default_factory=list)
     """The objects that it is made of."""
     warnings: tuple[str, ...] = ()

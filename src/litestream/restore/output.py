@@ -74,9 +74,20 @@ class Output:
         """Make the temporary file, and the directory (0700) if need be."""
         mode, owner = self._access()
         with self.errors():
-            self._make_directory()
+            self.make_directory()
             fsutil.remove_stale_temps(self.directory)
             self._file = fsutil.AtomicFile(self.path, mode=mode, owner=owner)
+
+    def make_directory(self) -> None:
+        """Make the directory if need be; `discard()` removes it again if it is empty then."""
+        missing = []
+        head = self.directory
+        while not os.path.isdir(head):
+            missing.append(head)
+            head = os.path.dirname(head)
+        with self.errors():
+            fsutil.make_dirs(self.directory)
+        self._made = missing[::-1] or self._made  # the deepest is taken from the end
 
     def sync(self) -> None:
         """Make the content durable, if it is to stay."""
@@ -139,15 +150,6 @@ class Output:
                 mode, owner = access.file_mode, access.owner
                 break
         return (mode if self._options.mode is None else self._options.mode), owner
-
-    def _make_directory(self) -> None:
-        missing = []
-        head = self.directory
-        while not os.path.isdir(head):
-            missing.append(head)
-            head = os.path.dirname(head)
-        fsutil.make_dirs(self.directory)
-        self._made = missing[::-1]  # the deepest is taken from the end
 
     def _move_companions(self) -> list[tuple[str, str]]:
         moved = []
