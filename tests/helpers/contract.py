@@ -57,6 +57,17 @@ async def keys(store: Store, prefix: str = "") -> list[str]:
     return [info.key for info in await store.list(prefix)]
 
 
+async def keys_are_kept(store: Store, names: list[str]) -> None:
+    """What is put under each of these names, into an empty store, is listed, read and deleted under the same."""
+    for name in names:
+        await store.put(name, name.encode())
+    assert await keys(store) == sorted(names)
+    for name in names:
+        assert await read(store, name) == name.encode()
+    await store.delete(names)
+    assert await keys(store) == []
+
+
 class BodyError(Exception):
     """Raised by a body."""
 
@@ -325,11 +336,7 @@ class StoreContract:
     async def test_long_and_odd_keys(self, store: Store) -> None:
         """Keys may be 1,024 bytes long and hold spaces, percent signs, dots, quotes and any letters."""
         names = ["/".join(["k" * 127] * 8), "a b/%2e%2e/c", "..a/b..", "'\"\\*?[x]", "日本/é", ".hidden", "a.tmp"]
-        for name in names:
-            await store.put(name, name.encode())
-        assert await keys(store) == sorted(names)
-        for name in names:
-            assert await read(store, name) == name.encode()
+        await keys_are_kept(store, names)
 
     async def test_closed_twice(self, store: Store) -> None:
         """Closing twice is no error."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import time
 from collections.abc import AsyncIterator
@@ -12,8 +10,9 @@ from urllib.parse import quote
 
 import pytest
 
-from helpers.contract import StoreContract, chunks, keys, read
+from helpers.contract import chunks, keys, read
 from helpers.netcontract import NetworkContract
+from helpers.remotecontract import SentContract
 from helpers.servers.dav import PASSWORD, USER, DAVServer
 from litestream.errors import ObjectExistsError, StorageError
 from litestream.storage.keys import is_key
@@ -24,7 +23,7 @@ WRONG = "wrong-password-of-webdav"
 TEMP = ".put.1-0123456789abcdef.tmp"
 
 
-class DAVSuite(StoreContract, NetworkContract):
+class DAVSuite(SentContract, NetworkContract):
     """Subclasses give the autouse fixture `server`, which calls `use`."""
 
     secrets = (PASSWORD, quote(PASSWORD, safe=""), WRONG)
@@ -77,49 +76,9 @@ class DAVSuite(StoreContract, NetworkContract):
         """Where the server keeps the store's files."""
         return self.place / "some" / "path"
 
-    async def test_put_and_get(self, store: Store) -> None:
-        """What is put is what is got. The server tells whole seconds, and not in its answer to a put."""
-        before = time.time()
-        info = await store.put("a/b/c.lz4", b"hello")
-        assert (info.key, info.size) == ("a/b/c.lz4", 5)
-        assert before - 5 < info.modified < time.time() + 5
-        assert await read(store, "a/b/c.lz4") == b"hello"
-        (listed,) = await store.list("a/")
-        assert (listed.key, listed.size) == (info.key, info.size)
-        assert abs(listed.modified - info.modified) < 5
-
-    async def test_create_only(self, store: Store) -> None:
-        """A create-only put stores; again with the same content is success; other content is refused and not stored."""
-        first = await store.put("a/b", b"content", create_only=True)
-        again = await store.put("a/b", b"content", create_only=True)
-        assert (again.key, again.size) == (first.key, first.size)
-        for other in (b"CONTENT", b"content and more", b""):
-            with pytest.raises(ObjectExistsError) as caught:
-                await store.put("a/b", other, create_only=True)
-            assert caught.value.key == "a/b"
-            assert caught.value.permanent
-        assert await read(store, "a/b") == b"content"
-        assert self.files() == ["a/b"]
-
-    async def test_cancelled_at_any_step(self, store: Store) -> None:
-        """A put cancelled at any moment leaves no object or the whole one: what is sent cannot be called back."""
-        data = bytes(i % 251 for i in range(self.large))
-        absent = 0
-        for step in range(40):
-            put = asyncio.create_task(store.put("a/b", chunks(data[:1_500_000], data[1_500_000:])))
-            for _ in range(step):
-                await asyncio.sleep(0.0002)
-            put.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await put
-            await asyncio.sleep(0.05)
-            if await keys(store):
-                assert await read(store, "a/b") == data
-                await store.delete(["a/b"])
-            else:
-                absent += 1
-        assert absent  # the first is cancelled before it began
-        assert [name for name in self.files() if name != "a/b"] == [], self.files()
+    async def stored(self, _: Store) -> list[str]:
+        """All files: no temporary one is left."""
+        return self.files()
 
     def files(self) -> list[str]:
         """All files below the store's root, temporary ones too."""

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from helpers.remotecontract import SentContract
 from helpers.s3fake import fake
-from helpers.s3suite import S3Suite
 from helpers.servers.s3 import S3Server
 from litestream.errors import StoreConfigError
 from litestream.storage.oss import OSSConfig
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.xdist_group("seaweedfs")
 KEYS = {"access_key_id": "id-kept", "secret_access_key": "secret-kept"}
 
 
-class TestOnS3Server(S3Suite):
+class TestOnS3Server(SentContract):
     """The whole suite, on SeaweedFS; conditions are never sent."""
 
     @pytest.fixture

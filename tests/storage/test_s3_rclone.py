@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from helpers.contract import keys, read
-from helpers.s3suite import S3Suite
+from helpers.remotecontract import SentContract
 from helpers.servers.s3 import S3Server
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from litestream.storage.protocol import Store
@@ -17,7 +17,7 @@ from litestream.storage.s3 import S3Config
 pytestmark = pytest.mark.xdist_group("rclone_s3")
 
 
-class TestRclone(S3Suite):
+class TestRclone(SentContract):
     """With `conditional: false`: a create-only put looks first."""
 
     @pytest.fixture

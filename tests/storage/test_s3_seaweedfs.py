@@ -14,9 +14,9 @@ from textwrap import dedent
 
 import pytest
 
-from helpers.contract import BodyError, chunks, keys, read
+from helpers.contract import BodyError, chunks, keys, keys_are_kept, read
 from helpers.netcontract import NetworkContract, told
-from helpers.s3suite import S3Suite
+from helpers.remotecontract import SentContract
 from helpers.servers.s3 import S3Server
 from helpers.servers.seaweedfs import READER, READER_SECRET
 from litestream.errors import ObjectNotFoundError, StorageError
@@ -30,7 +30,7 @@ MIB = 1 << 20
 WRONG = "wrongsecret-kept"
 
 
-class TestSeaweedFS(S3Suite, NetworkContract):
+class TestSeaweedFS(SentContract, NetworkContract):
     """As people use it."""
 
     secrets = ("testsecret-kept", WRONG)
@@ -60,13 +60,7 @@ class TestSeaweedFS(S3Suite, NetworkContract):
     async def test_long_and_odd_keys(self, store: Store) -> None:
         """As everywhere, but without a backslash: this server makes a slash of it."""
         names = ["/".join(["k" * 127] * 8), "a b/%2e%2e/c", "..a/b..", "'\"*?[x]#&=+", "日本/é", ".hidden", "a.tmp"]
-        for name in names:
-            await store.put(name, name.encode())
-        assert await keys(store) == sorted(names)
-        for name in names:
-            assert await read(store, name) == name.encode()
-        await store.delete(names)
-        assert await keys(store) == []
+        await keys_are_kept(store, names)
 
 
 async def nothing_pending(server: S3Server, bucket: str) -> None:
@@ -77,7 +71,7 @@ async def nothing_pending(server: S3Server, bucket: str) -> None:
         await asyncio.sleep(0.2)
 
 
-class TestSmallParts(S3Suite):
+class TestSmallParts(SentContract):
     """Below a path, and with bodies that are uploads of several parts."""
 
     large = 12 * MIB

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from helpers.s3suite import S3Suite
+from helpers.remotecontract import SentContract
 from helpers.servers.s3 import S3Server
 from helpers.servers.versitygw import versitygw
 from litestream.storage.protocol import Store
@@ -16,7 +16,7 @@ __all__ = ["versitygw"]
 pytestmark = pytest.mark.xdist_group("versitygw")
 
 
-class TestVersityGW(S3Suite):
+class TestVersityGW(SentContract):
     """Objects are files there."""
 
     @pytest.fixture

@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -20,7 +19,7 @@ import pytest
 
 from helpers.contract import StoreContract, chunks, keys, read
 from helpers.netcontract import NetworkContract
-from helpers.peak import PEAK
+from helpers.peak import memory_of_a_stream
 from helpers.servers.sshd import SSHD
 from helpers.tcpproxy import TCPProxy
 from litestream.errors import ObjectExistsError, StorageError
@@ -336,41 +335,6 @@ async def test_full_disk(sshd: SSHD, small: Path) -> None:
         await store.put("a", b"x" * 1000)
 
 
-MEMORY = """
-import asyncio, sys
-from litestream.storage.sftp import SFTPConfig
-
-async def main():
-    store = SFTPConfig.from_settings(dict(zip(sys.argv[1::2], sys.argv[2::2]))).open()
-    async def body(count):
-        for number in range(count):
-            yield bytes([number % 251]) * (1 << 20)
-    await store.put("warm", body(6))
-    async for chunk in store.get("warm"):
-        pass
-    before = peak()
-    await store.put("large", body(64))
-    at = 0
-    async for chunk in store.get("large"):
-        for number in range(at >> 20, (at + len(chunk) - 1 >> 20) + 1):
-            piece = chunk[max(0, (number << 20) - at) : (number + 1 << 20) - at]
-            assert piece == bytes([number % 251]) * len(piece)
-        at += len(chunk)
-    assert at == 64 << 20
-    await store.close()
-    print(peak() - before)
-
-asyncio.run(main())
-"""
-
-
 def test_memory(sshd: SSHD) -> None:
     """64 MiB go there and back in less than 24 MiB of memory."""
-    setup = config(sshd)
-    names = ("host", "user", "path", "key_path", "host_key")
-    arguments = [text for name in names for text in (name, getattr(setup, name))]
-    done = subprocess.run(
-        [sys.executable, "-c", PEAK + MEMORY, *arguments], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 24 << 10  # KiB
+    assert max(memory_of_a_stream(config(sshd), 64, warm=6)) < 24

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from textwrap import dedent
 from typing import Any
 
 import pytest
 
 from helpers.contract import chunks, keys, read
 from helpers.netcontract import told
+from helpers.peak import memory_of_a_stream
 from helpers.servers.dav import PASSWORD, USER, DAVServer
 from litestream.errors import ObjectNotFoundError, StorageError, StoreConfigError
 from litestream.storage.webdav import WebDAVConfig
@@ -274,38 +272,9 @@ async def test_requests_of_puts(rclone_webdav: DAVServer) -> None:
 
 def test_memory_of_a_large_stream(rclone_webdav: DAVServer) -> None:
     """256 MiB go up and come down again in a process that never needs 90 MiB more than at rest."""
-    place = rclone_webdav.new_place()
-    program = rf"""
-        import asyncio, re
-        from litestream.storage.webdav import WebDAVConfig
-
-        store = WebDAVConfig(webdav_url="http://127.0.0.1:{rclone_webdav.port}", path={place.name!r},
-                             webdav_username={USER!r}, webdav_password={PASSWORD!r}).open()
-        piece = bytes(range(256)) * 4096
-        peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) >> 10
-
-        async def body():
-            for _ in range(256):
-                yield piece
-
-        async def main():
-            await store.put("small", b"x")
-            before = peak()
-            assert (await store.put("large", body())).size == 256 << 20
-            up = peak() - before
-            count = 0
-            async for chunk in store.get("large"):
-                count += len(chunk)
-            assert count == 256 << 20
-            print(up, peak() - before, flush=True)
-            await store.close()
-
-        asyncio.run(main())
-    """
-    command = [sys.executable, "-c", dedent(program)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert result.returncode == 0, result.stderr
-    assert all(0 < int(mebibytes) < 90 for mebibytes in result.stdout.split()), result.stdout
+    url, place = f"http://127.0.0.1:{rclone_webdav.port}", rclone_webdav.new_place().name
+    config = WebDAVConfig(webdav_url=url, path=place, webdav_username=USER, webdav_password=PASSWORD)
+    assert 0 < max(memory_of_a_stream(config, 256)) < 90
 
 
 async def test_wrong_password_with_a_stream(rclone_webdav: DAVServer) -> None:
