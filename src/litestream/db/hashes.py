@@ -200,8 +200,16 @@ class PageHashes:
     # -- asking
 
     def entries(self, first: int, count: int) -> bytes:
-        """The entries of `count` pages from `first` on, zero where nothing is known. Raises `OSError`."""
-        raw = os.pread(self._open(), count * ENTRY, _at(first)) if self._size else b""
+        """The entries of `count` pages from `first` on, zero where nothing is known.
+
+        A file that cannot be read is removed. Raises `OSError` if that cannot be done either.
+        """
+        raw = b""
+        try:
+            if self._size:
+                raw = os.pread(self._open(), count * ENTRY, _at(first))
+        except OSError:
+            self._discard()
         return raw + bytes(count * ENTRY - len(raw))
 
     def digests(self, pages: memoryview) -> list[bytes]:
@@ -218,6 +226,7 @@ class PageHashes:
 
     def _put_head(self, before: tuple[int, int], after: tuple[int, int]) -> None:
         """Say where it holds, before anything else in the file changes."""
+        self._open()  # it must be the file that the present head belongs to
         was_closed = self._head.run == _CLOSED
         self._head = replace(self._head, run=host_run(), before=before, after=after)
         self._write(self._head.pack(), 0)
@@ -247,6 +256,7 @@ class PageHashes:
         self._size = _HEADER
 
     def _discard(self) -> None:
+        """Nothing is known any more. Raises `OSError` if the file cannot be removed."""
         self.trim()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
@@ -255,6 +265,8 @@ class PageHashes:
     def _open(self) -> int:
         if self._fd < 0:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            if os.pread(self._fd, _HEADER, 0) != self._head.pack():
+                raise OSError(f"{self._path} was replaced by another one")
         return self._fd
 
     def _write(self, data: bytes, offset: int) -> None:
