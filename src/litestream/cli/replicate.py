@@ -189,7 +189,9 @@ async def _serve(
     from litestream.daemon.build import build
     from litestream.daemon.notify import Notifier
     from litestream.daemon.server import Outcome
+    from litestream.sqlite.connection import be_thrifty
 
+    be_thrifty()
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     notifier = Notifier.from_environ(os.environ, logger)
     if parent:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from litestream.daemon.lookout import Lookout
+from litestream.daemon.memory import Thrift
 
 if TYPE_CHECKING:
     from litestream.config import Config
@@ -71,6 +72,7 @@ class Company:
             await self._socket.start()
             self._logger.info("control socket listening on %s", config.socket.path)
         self._go_on(Lookout(server, self._logger).run)
+        self._go_on(Thrift().run)
         if config.heartbeat_url is not None:
             from litestream.daemon.heartbeat import Heartbeat
 
