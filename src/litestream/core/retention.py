@@ -41,6 +41,18 @@ class RetentionPlan:
         return not (self.delete_generations or self.delete_snapshots or self.delete_segments)
 
 
+def next_expiry(
+    snapshots: Iterable[SnapshotInfo], segments: Iterable[WALSegmentInfo], now: float, retention: float
+) -> float:
+    """When the next of these is as old as `retention` (Unix seconds), after `now` and at the latest `retention` later:
+    as long as nothing is stored, `plan` has nothing to do before."""
+    snapshots = list(snapshots)
+    complete = {snapshot.generation for snapshot in snapshots}
+    times = [snapshot.created_at for snapshot in snapshots]
+    times += [segment.created_at for segment in segments if segment.generation not in complete]
+    return min((at + retention for at in times if now < at + retention), default=now + retention)
+
+
 def plan(
     snapshots: Iterable[SnapshotInfo],
     segments: Iterable[WALSegmentInfo],

@@ -92,10 +92,16 @@ class Monitor:
 
 
 async def retain(replica: Replica) -> None:
-    """Delete what is old, every check interval (but at least once per retention)."""
+    """Delete what is old, every check interval (but at least once per retention).
+
+    Nothing is asked while nothing is stored and nothing that is there has come of age: at rest it costs a look per
+    retention, or one for each thing that goes.
+    """
     errors = ErrorLog(replica.logger, "retainer")
     while True:
         await asyncio.sleep(min(replica.retention_check_interval, replica.retention))
+        if not replica.may_have_old:
+            continue
         try:
             await replica.enforce_retention()
         except Exception as error:

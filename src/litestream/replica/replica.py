@@ -23,7 +23,7 @@ from litestream.replica.bounds import bounds_of
 from litestream.replica.lease import RELEASE_TIMEOUT, Keeper
 from litestream.replica.log import ReplicaLogger, prefixed
 from litestream.replica.loops import Monitor, retain, take_snapshots
-from litestream.replica.retention import enforce_retention
+from litestream.replica.retention import enforce_retention, expiry_of
 from litestream.replica.snapshot import SnapshotStream, to_the_end
 from litestream.replica.source import WALSource
 from litestream.replica.upload import Sent, Uploader, find_end, no_snapshot
@@ -88,6 +88,8 @@ class Replica:
         self._snapshot_lock = asyncio.Lock()
         self._indexes: tuple[str, set[int]] = ("", set())  # a generation, and its snapshots on this replica
         self._seen: dict[tuple[str, int], SnapshotInfo] = {}
+        self._overviewed = (0.0, 0.0)
+        self._old_at = (0.0, 0.0)  # when something will be old enough to go, if nothing is stored after that time
         self.validated: Validated | None = None
         """How the last validation ended; None if there was none since the start."""
         self.synced_at = 0.0
@@ -433,6 +435,7 @@ class Replica:
         """Delete what is older than the retention, never what a kept snapshot needs; first take a snapshot if none
         is young enough. `now` is in Unix seconds.
         """
+        self._old_at = (0.0, 0.0)
         async with self._snapshot_lock:
             left = await enforce_retention(
                 self._client,
@@ -447,6 +450,14 @@ class Replica:
             self._seen = {key: info for key, info in self._seen.items() if key in left}
             if self._indexes[0]:
                 self._remember(self._indexes[0], {index for name, index in left if name == self._indexes[0]})
+            self._old_at = self._overviewed
+
+    @property
+    def may_have_old(self) -> bool:
+        """Whether a look for what is too old could find anything: something was stored since the last one, or is that
+        old by now. No request."""
+        due, stored_at = self._old_at
+        return self.stored_at != stored_at or time.time() >= due
 
     async def _overview(self) -> Overview:
         """What is there, compared with what is kept in memory.
@@ -457,7 +468,9 @@ class Replica:
         """
         generation, indexes = self._indexes
         newest = self._uploader.newest if self._uploader is not None else Pos()
+        stored_at = self.stored_at
         overview = await self._client.overview()
+        self._overviewed = (expiry_of(overview, time.time(), self.retention), stored_at)
         self._see(snapshot for found in overview.values() for snapshot in found.snapshots)
         if self._uploader is None or not generation or self._indexes != (generation, indexes):
             return overview

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from litestream.client import Overview, ReplicaClient
 from litestream.core.position import SnapshotInfo, WALSegmentInfo
-from litestream.core.retention import plan
+from litestream.core.retention import next_expiry, plan
 from litestream.replica.log import ReplicaLogger, prefixed
 
 T = TypeVar("T")
@@ -65,6 +65,11 @@ async def enforce_retention(
         for segment in batch:
             logger.info("wal segmented deleted: %s", segment.pos, extra={"fields": {"position": str(segment.pos)}})
     return left
+
+
+def expiry_of(overview: Overview, now: float, retention: float) -> float:
+    """When the next of what is there is as old as `retention`, in Unix seconds."""
+    return next_expiry(*_everything(overview), now, retention)
 
 
 def _everything(overview: Overview) -> tuple[list[SnapshotInfo], list[WALSegmentInfo]]:
