@@ -67,7 +67,7 @@ def measure(bench: Bench, program: Program, *, count: int, gaps: tuple[float, fl
 
 
 def _sparse(bench: Bench, program: Program) -> Values:
-    return measure(bench, program, count=round(bench.size(15, 4)), gaps=SPARSE)
+    return measure(bench, program, count=round(bench.size(15, 3)), gaps=SPARSE)
 
 
 def _dense(bench: Bench, program: Program, interval: str = "") -> Values:

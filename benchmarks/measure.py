@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -100,7 +100,12 @@ class Ran:
     code: int
 
 
-def timed_run(argv: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Ran:
+def environment() -> dict[str, str]:
+    """That of this process, without what would change how a replicator reaches its store."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "LITESTREAM_"))}
+
+
+def timed_run(argv: Sequence[str], log: Path) -> Ran:
     """Run a command to its end.
 
     The memory is sampled: the kernel's own peak of an ended child (ru_maxrss) begins with that of its large parent.
@@ -108,7 +113,7 @@ def timed_run(argv: Sequence[str], log: Path, environment: Mapping[str, str] | N
     peak, ended = [0.0], threading.Event()
     with log.open("wb") as out:
         began = now()
-        process = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT, env=environment())
 
         def sample() -> None:
             step = 0.002
@@ -139,7 +144,7 @@ class Replicator:
         self._log = (folder / "replicate.log").open("ab")
         self.began = now()
         argv = [*program.argv, "replicate", "-config", str(self.config)]
-        self._process = subprocess.Popen(argv, stdout=self._log, stderr=subprocess.STDOUT)
+        self._process = subprocess.Popen(argv, stdout=self._log, stderr=subprocess.STDOUT, env=environment())
         self.pid = self._process.pid
 
     def __enter__(self) -> Self:
@@ -148,7 +153,11 @@ class Replicator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        has_ended = self._process.poll() is not None
         self.stop()
+        if isinstance(error, BenchError) and has_ended:
+            said = self.config.with_name("replicate.log").read_text(encoding="utf-8", errors="replace").strip()
+            raise BenchError(f"{error}; replicate had ended: {said[-300:]}") from error
 
     def stop(self, timeout: float = 120) -> None:
         """End it, after its last sync; a second time does nothing."""
@@ -184,19 +193,16 @@ class Replicator:
         return 0
 
     def settle(self, timeout: float, quiet: float = 2.0) -> None:
-        """Wait until it takes less than 2 % of a core for `quiet` seconds; its background work is over then.
+        """Wait until it takes less than 2 % of a core for `quiet` seconds, but not for ever.
 
-        Raises:
-            BenchError: it did not come to rest.
+        Ours has then done what it leaves to quiet moments. 0.5 may never rest: it compacts what it has stored.
         """
         until = time.monotonic() + timeout
-        while True:
+        while time.monotonic() < until:
             before = self.cpu
             time.sleep(quiet)
             if self.cpu - before < 0.02 * quiet:
                 return
-            if time.monotonic() > until:
-                raise BenchError(f"the replicator did not come to rest in {timeout:g} s")
 
 
 class Workspace:

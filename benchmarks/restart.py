@@ -49,7 +49,7 @@ def catch_up(bench: Bench, program: Program) -> Values:
             whole = wait_for("the snapshot", lambda: _first_whole(watcher, size), 240, 0.02)
             snapshot_s = (whole.time - replicator.began) / SECOND
             time.sleep(bench.size(_REST, 3))
-            replicator.settle(120)
+            replicator.settle(30)
         _change(database.path)
         expected = fingerprint(database.path)
         before, began = watcher.count(), now()
@@ -100,14 +100,14 @@ def at_rest(bench: Bench, program: Program) -> Values:
         with Replicator(program, folder, [database]) as replicator:
             wait_for("the snapshot", lambda: stored(server.root)[1] > database.path.stat().st_size * 0.1, 120, 0.1)
             time.sleep(bench.size(_REST, 3))
-            replicator.settle(60)
+            replicator.settle(20)
         before = stored(server.root)
         server.proxy.reset()
         with Replicator(program, folder, [database]):
             time.sleep(bench.size(_REST, 4))
             start = dict(server.proxy.counts)
             server.proxy.reset()
-            time.sleep(bench.size(60, 4))
+            time.sleep(bench.size(30, 4))
             later = dict(server.proxy.counts)
         grown = stored(server.root)[1] - before[1]
     writes = sum(counts.get(kind, 0) for counts in (start, later) for kind in ("PUT", "POST", "DELETE"))
@@ -122,5 +122,5 @@ def at_rest(bench: Bench, program: Program) -> Values:
 
 LINES = (
     Line("catch-up", "restart after 1 % of the pages of 1 GiB changed and were checkpointed", catch_up, (2, 0)),
-    Line("at-rest", "restart with nothing changed, and a minute at rest", at_rest, (1, 0)),
+    Line("at-rest", "restart with nothing changed, and half a minute at rest", at_rest, (1, 0)),
 )

@@ -36,7 +36,7 @@ def measure(bench: Bench, program: Program) -> Values:
     seed(database.path)
     with Watcher(database.replica) as watcher, Replicator(program, folder, [database]):
         wait_for("the first object", watcher.count, 60)
-        with Writer(database.path, Load(bench.size(300, 60) / _RATE, _RATE)) as writer:
+        with Writer(database.path, Load(bench.size(300, 40) / _RATE, _RATE)) as writer:
             written = writer.run()
             time.sleep(3)
             writer.close()
@@ -52,4 +52,4 @@ def measure(bench: Bench, program: Program) -> Values:
     }
 
 
-LINES = (Line("restore-wal", "the restore of 300 MiB of WAL in many segments (short form: 60 MiB)", measure, (2, 1)),)
+LINES = (Line("restore-wal", "the restore of 300 MiB of WAL in many segments (short form: 40 MiB)", measure, (2, 1)),)
