@@ -135,6 +135,20 @@ def test_known_is_known_after_a_restart(world: World) -> None:
     assert world.check() == 7
 
 
+def test_what_changed_since_it_was_read_is_not_learned(world: World) -> None:
+    """A page that a frame has changed since the reading began, or that was cut off, stays unknown."""
+    world.commit([3, 4], 8)
+    world.begin()
+    world.commit([4], 8)
+    world.commit([1], 6)
+    world.commit([1], 8)
+    world.learn([3, 4, 5, 7, 8])
+    world.hashes.end(complete=True)
+    assert world.hashes.wanted
+    assert world.check() == 4
+    assert world.hashes.entries(4, 1) == world.hashes.entries(7, 1) == bytes(ENTRY)
+
+
 def test_an_older_copy_is_refused(world: World, tmp_path: Path) -> None:
     """A file that was put back holds for another position: it is removed, not believed."""
     old = (tmp_path / "pages").read_bytes()

@@ -61,11 +61,11 @@ class _Head:
 
     def holds_for(self, pos: Pos, page_size: int) -> bool:
         """Whether every entry is right, or zero, for the state at `pos`, where what was copied ends."""
-        return (
-            (self.generation, self.page_size) == (pos.generation, page_size)
-            and (pos.index, pos.offset) in (self.before, self.after)
-            and self.run in (_CLOSED, host_run())
-        )
+        at = (pos.index, pos.offset)
+        # Where nothing is left of what was copied: only if nothing ever was.
+        places = (self.before, self.after) if at > (0, 0) else (self.after,)
+        same = (self.generation, self.page_size) == (pos.generation, page_size)
+        return same and at in places and self.run in (_CLOSED, host_run())
 
     @classmethod
     def unpack(cls, raw: bytes) -> _Head | None:
