@@ -29,16 +29,19 @@ async def plan_update(plan: Plan, state: State, options: RestoreOptions) -> Plan
         raise CannotUpdateError("another generation has begun")
     if _is_later(state, plan, options):
         raise CannotUpdateError("the copy is later than the state that is asked for")
+    segments = (*plan.earlier, *plan.objects.segments)
+    if pos.offset and not any(s.index == pos.index and s.offset < pos.offset for s in segments):
+        raise CannotUpdateError(f"the WAL at {pos} is not there any more")
     try:
         origin = SnapshotInfo(pos.generation, pos.index, 0, 0.0)
-        ordered = order_segments(origin, (*plan.earlier, *plan.objects.segments), layout=plan.layout)
+        ordered = order_segments(origin, segments, layout=plan.layout)
     except CorruptObjectError as error:
         raise CannotUpdateError(f"the WAL after {pos} is not all there: {error}") from error
-    first = max((n for n, s in enumerate(ordered) if (s.index, s.offset) < (pos.index, pos.offset)), default=-1)
-    if first < 0 and (pos.offset or plan.objects.snapshot.index != pos.index):
-        raise CannotUpdateError(f"the WAL at {pos} is not there any more")
-    chosen = ordered[max(first, 0) :]
-    if len(chosen) == 1 and first >= 0 and await _is_end(plan, chosen[0], state):
+    if plan.objects.snapshot.index > (ordered[-1].index if ordered else pos.index):
+        raise CannotUpdateError("the newest snapshot is later than the WAL that is there")
+    first = max((n for n, s in enumerate(ordered) if (s.index, s.offset) < (pos.index, pos.offset)), default=0)
+    chosen = ordered[first:]
+    if len(chosen) == 1 and pos.offset and await _is_end(plan, chosen[0], state):
         chosen = []
     if sum(segment.size for segment in chosen) >= plan.size:
         raise CannotUpdateError("the WAL since then is larger than the newest snapshot")
