@@ -28,6 +28,13 @@ def test_the_price_by_hand() -> None:
     assert Usage(put=1_000_000, list=10_000, get=5_000, delete=10**9).cost(PRICES["s3"]) == pytest.approx(5.052)
 
 
+def test_storage_with_a_base_by_hand() -> None:
+    """What is in the base costs nothing more; what is above it by the GB."""
+    assert PRICES["s3"].stored(100) == pytest.approx(2.3)
+    assert PRICES["do"].stored(0) == PRICES["do"].stored(250) == 5
+    assert PRICES["do"].stored(350) == pytest.approx(7)
+
+
 def test_append_only_never_lists_after_the_start() -> None:
     """Without retention, or without looks at it, there are no listings and no deletes."""
     for intervals in (Intervals(1.0, 0.0, 0.0, HOUR), Intervals(1.0, 12 * HOUR, DAY, 0.0)):
@@ -79,6 +86,11 @@ def test_any_intervals(sync: float, snapshot: float, retention: float, check: fl
         ("s3", "https://s3.eu-west-1.amazonaws.com", "AWS"),
         ("s3", "https://abc.r2.cloudflarestorage.com", "Cloudflare"),
         ("s3", "https://s3.us-west-004.backblazeb2.com", "Backblaze"),
+        ("s3", "https://fly.storage.tigris.dev", "Tigris"),
+        ("s3", "https://t3.storage.dev", "Tigris"),
+        ("s3", "https://fra1.digitaloceanspaces.com", "DigitalOcean"),
+        ("s3", "https://fsn1.your-objectstorage.com", "Hetzner"),
+        ("s3", "https://s3.eu-central-1.wasabisys.com", "Wasabi"),
         ("gs", "", "Google"),
         ("abs", "https://account.blob.core.windows.net", "Azure"),
     ],

@@ -156,7 +156,7 @@ def _estimate(estimate: Estimate) -> str:
     else:
         lines.append(f"prices: {prices.where}, list prices of {AS_OF}, without free allowances and traffic")
         if estimate.size:
-            cost = estimate.stored * prices.storage
+            cost = prices.stored(estimate.stored)
             lines.append(
                 f"stored: at most {estimate.stored:.3f} GB of snapshots (${cost:.2f}), less by compression; WAL besides"
             )
@@ -218,7 +218,7 @@ def _estimate_document(estimate: Estimate) -> dict[str, object]:
         "prices": prices.where if prices else None,
         "prices_as_of": AS_OF if prices else None,
         "snapshots_gb": round(estimate.stored, 6) if estimate.size else None,
-        "storage_usd": round(estimate.stored * prices.storage, 4) if prices and estimate.size else None,
+        "storage_usd": round(prices.stored(estimate.stored), 4) if prices and estimate.size else None,
         "max_requests_per_month": estimate.cap or None,
         "warning": estimate.warning or None,
     }

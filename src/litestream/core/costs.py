@@ -23,18 +23,29 @@ _NEVER = math.inf
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """USD for 1,000 requests, and for a GB that is stored for a month. Deletes are free everywhere."""
+    """USD for 1,000 requests, and for a GB that is stored for a month. Deletes are free everywhere.
+
+    Attributes:
+        base: USD a month that the account pays whatever it stores.
+        included: GB that are in that.
+    """
 
     where: str
     put: float
     list: float
     get: float
     storage: float
+    base: float = 0.0
+    included: float = 0.0
+
+    def stored(self, gigabytes: float) -> float:
+        """USD a month for what an account stores."""
+        return self.base + max(0.0, gigabytes - self.included) * self.storage
 
 
 CLASSES = {"PUT": "A", "LIST": "A", "GET": "B", "DELETE": "free"}
 """How services of the kind of S3 bill an operation. Some have other names for their classes."""
-AS_OF = "2025"
+AS_OF = "2026"
 """List prices without taxes, free allowances and traffic; look at the provider's own page before deciding by them."""
 PRICES = {
     "s3": Prices("AWS S3 Standard, us-east-1", 0.005, 0.005, 0.0004, 0.023),
@@ -42,7 +53,22 @@ PRICES = {
     "b2": Prices("Backblaze B2", 0.0, 0.004, 0.0004, 0.006),
     "gs": Prices("Google Cloud Storage Standard, us-central1", 0.005, 0.005, 0.0004, 0.020),
     "abs": Prices("Azure Blob Storage Hot, by Microsoft's sample prices", 0.0055, 0.0055, 0.00044, 0.0208),
+    "tigris": Prices("Tigris Standard", 0.005, 0.005, 0.0005, 0.020),
+    "do": Prices("DigitalOcean Spaces, $5 with 250 GB", 0.0, 0.0, 0.0, 0.020, 5.0, 250.0),
+    "hetzner": Prices("Hetzner Object Storage, $5.99 with 1 TB", 0.0, 0.0, 0.0, 0.00599, 5.99, 1000.0),
+    "wasabi": Prices("Wasabi, at least 1 TB", 0.0, 0.0, 0.0, 0.00799, 7.99, 1000.0),
 }
+_HOSTS = {
+    ".r2.cloudflarestorage.com": "r2",
+    ".backblazeb2.com": "b2",
+    ".amazonaws.com": "s3",
+    ".tigris.dev": "tigris",
+    "t3.storage.dev": "tigris",
+    ".digitaloceanspaces.com": "do",
+    ".your-objectstorage.com": "hetzner",
+    ".wasabisys.com": "wasabi",
+}
+"""Ends of host names of services that speak S3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +146,4 @@ def prices_of(kind: str, endpoint: str = "") -> Prices | None:
     if kind != "s3" or not endpoint:
         return PRICES.get(kind)
     host = endpoint.partition("://")[2].partition("/")[0].partition(":")[0]
-    for suffix, name in ((".r2.cloudflarestorage.com", "r2"), (".backblazeb2.com", "b2"), (".amazonaws.com", "s3")):
-        if host.endswith(suffix):
-            return PRICES[name]
-    return None
+    return next((PRICES[name] for suffix, name in _HOSTS.items() if host.endswith(suffix)), None)
