@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from litestream.daemon.server import Entry, Outcome, close_entries, describe, is_pointless, tell_missing
+from litestream.db.db import DB
 from litestream.errors import LitestreamError
 from litestream.replica import Replica
 
@@ -82,7 +83,16 @@ class Once:
             if await self._attempt(names, lambda: entry.db.call(entry.db.sync_now)):
                 replicas = entry.observer.task.replicas if entry.observer is not None else []
                 await asyncio.gather(*map(self._upload, names, replicas))
+                await self._hash(entry.db)
             await close_entries([entry], self._logger)  # now: a thousand databases are not open at the same time
+
+    async def _hash(self, db: DB) -> None:
+        """See to it that the next run need not send all of the database if a new WAL begins before it."""
+        try:
+            if db.wants_hashing:
+                await db.call(db.hash_pages)
+        except LitestreamError as error:  # nothing is missing in a replica for that
+            self._logger.debug("pages not hashed", extra={"fields": {"db": db.path, "error": str(error)}})
 
     async def _upload(self, name: str, replica: Replica) -> None:
         async def upload() -> None:
