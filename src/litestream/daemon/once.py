@@ -83,7 +83,8 @@ class Once:
             if await self._attempt(names, lambda: entry.db.call(entry.db.sync_now)):
                 replicas = entry.observer.task.replicas if entry.observer is not None else []
                 await asyncio.gather(*map(self._upload, names, replicas))
-                await self._hash(entry.db)
+                if entry.observer is not None:
+                    await self._hash(entry.observer.task.db)
             await close_entries([entry], self._logger)  # now: a thousand databases are not open at the same time
 
     async def _hash(self, db: DB) -> None:
