@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ def _bars(title: str, panels: Sequence[Panel], results: Results, path: Path) -> 
     plotting.close(figure)
 
 
-def curves(path: Path, title: str, axes: tuple[str, str], lines: dict[str, Sequence[tuple[float, float]]]) -> None:
+def curves(path: Path, title: str, axes: tuple[str, str], lines: Mapping[str, Sequence[tuple[float, float]]]) -> None:
     """Draw named curves on logarithmic axes."""
     plotting = pyplot()
     figure, axis = plotting.subplots(figsize=(6.4, 3.4))
