@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,6 +40,13 @@ __all__ = [
     "seaweedfs",
     "sshd",
 ]  # fixtures: servers once for all tests of a process
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Two more than there are cores: with one a core, the cores are idle for more than a third of the time."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return len(os.sched_getaffinity(0)) + 2
 
 
 @pytest.fixture(autouse=True)

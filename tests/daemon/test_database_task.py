@@ -67,10 +67,10 @@ async def test_a_wal_index_left_half_written_is_repaired_by_the_overlap(
         broken = True
         real_copy, real_begin = Capture.copy, Source.begin_reader
 
-        def copy(self: Capture) -> bool:
+        def copy(self: Capture, *, whole: bool = False) -> bool:
             if broken:
                 raise DatabaseBusyError("the WAL cannot be read at one moment")
-            return real_copy(self)
+            return real_copy(self, whole=whole)
 
         def begin(self: Source) -> object:
             nonlocal broken

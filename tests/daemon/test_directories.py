@@ -296,11 +296,11 @@ def test_a_deleted_database_of_another_process(place: Place, app: App, daemons: 
     other = daemons(write_config(place.folder / "other.yml", elsewhere)).start()
     other.wait_until_ready()
     wait_until(lambda: objects(place.folder / "other"), other.text)
-    lock = sorted(path.name for path in state_of(place.data / "a.db").iterdir())
+    lock = {path.name for path in state_of(place.data / "a.db").iterdir()}
     place.start()
     place.reach(b=0)
     app.close()
     remove(place.data / "a.db")
     place.wait_removed("a.db")
     place.daemon.wait_for_log("local state kept .*path=")
-    assert sorted(path.name for path in state_of(place.data / "a.db").iterdir()) == lock
+    assert lock <= {path.name for path in state_of(place.data / "a.db").iterdir()}  # it may write more meanwhile

@@ -31,6 +31,7 @@ class Suites(SentContract, NetworkContract):
     credential_codes = frozenset({"AuthorizationFailure", "AuthenticationFailed"})
     credential_hint = r"account-key.*sas-token"
     part = 16 << 20
+    many = 600  # more than go in two batches of deletes
 
     @pytest.fixture(autouse=True)
     def server(self, azurite: Azurite) -> None:

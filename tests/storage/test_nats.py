@@ -35,6 +35,7 @@ LOGIN = {"username": "admin", "password": "testsecret"}
 class TestNATS(RemoteContract, NetworkContract):
     """With user and password."""
 
+    many = 600  # more than two batches of a listing
     has_tls = False  # with the server's own TLS, in test_nats_login.py
     secrets = ("testsecret", "wrongsecret")
 

@@ -16,6 +16,9 @@ from litestream.storage.sftp import SFTPConfig
 __all__ = ["asyncssh_server", "plain_sftp_server"]
 pytestmark = pytest.mark.xdist_group("asyncssh")
 
+MANY = 600
+"""Names of a directory: six times what a server gives at once."""
+
 
 def open_at(server: AsyncSSHServer, path: str, *, port: int = 0, password: str = "") -> Store:
     """A store in a directory of that server."""
@@ -33,6 +36,7 @@ def open_at(server: AsyncSSHServer, path: str, *, port: int = 0, password: str =
 class TestSFTPPassword(StoreContract, NetworkContract):
     """With a password."""
 
+    many = MANY
     has_tls = False
     has_missing = False
     secrets = (AsyncSSHServer.password, "wrongsecret")
@@ -58,6 +62,8 @@ class TestSFTPPassword(StoreContract, NetworkContract):
 
 class TestSFTPWithoutLinks(StoreContract):
     """Where the server makes no hard links, a name is looked at before it is taken."""
+
+    many = MANY
 
     @pytest.fixture
     async def store(self, plain_sftp_server: AsyncSSHServer) -> AsyncIterator[Store]:

@@ -68,6 +68,8 @@ class TestWrappedMemoryStore(WrappedContract):
 class TestWrappedFileStore(WrappedContract):
     """The same where operations run in threads."""
 
+    many = 300  # as without the wrappers
+
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
         """An empty store."""
