@@ -53,10 +53,13 @@ _TAKEOVER_LOOK = 0.1
 
 _TRIM_AFTER = 10.0
 
+_SELDOM_AFTER = 3.0
+"""Seconds without a change after which a database is at rest."""
+
 _FIRST_UPLOAD = 1.0
 """Seconds for which a database that has just attached keeps others from it, at most, while it uploads."""
 
-_SELDOM = 10.0
+_SELDOM = 30.0
 """Seconds between looks at a database at which nothing happens, where events tell of all that does."""
 
 _FAREWELL = 30.0
@@ -207,10 +210,18 @@ class DatabaseTask:
             self._told_of_all = self._told_of_all and (self.error is not None or not self.db.at_rest)
             self._swept = True
             self._changed.set()
-        elif time.monotonic() - self._quiet_since > _TRIM_AFTER:
-            self.db.trim()
-            self._seldom = self._told_of_all and self._watcher.complete
+        elif (quiet := time.monotonic() - self._quiet_since) > _SELDOM_AFTER:
+            self._seldom = self._told_of_all and self._watcher.complete and not self.db.wants_hashing
+            if quiet > _TRIM_AFTER:
+                self.db.trim()
+            elif self._seldom:
+                return max(_TRIM_AFTER, self._sweep_interval)
         return max(_SELDOM, self._sweep_interval) if self._seldom else self._sweep_interval
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is under way, and a change or the next sweep will be acted upon."""
+        return self._at_rest and not self._changed.is_set()
 
     async def _attach(self) -> None:
         delay = 0.01

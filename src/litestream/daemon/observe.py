@@ -80,7 +80,7 @@ class Observer:
             and error is None
             and db.pos() == pos
             and all(replica.error is None and replica.durable == pos for replica in self.task.replicas)
-            and db.uncopied() == 0
+            and (self.task.rests or db.uncopied() == 0)  # at rest the sweep looks, and wakes the task
         )
 
     def look(self) -> DatabaseStatus:
