@@ -1,4 +1,4 @@
-"""Plots of a run, as SVG: bars of the three programs on a logarithmic axis, and curves."""
+"""Plots of a run, as SVG: bars of the three programs, and curves."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.programs import NAMES, OURS, V03, V05
+from benchmarks.report import number
 from benchmarks.results import Results
 
+_SPREAD = 30
+"""From this ratio on the axis is logarithmic; below it, bars begin at zero so that their lengths can be compared."""
 COLOURS = {OURS: "#2563eb", V03: "#9ca3af", V05: "#4b5563"}
 
 
@@ -118,11 +121,15 @@ def _bars(title: str, panels: Sequence[Panel], results: Results, path: Path) -> 
     figure, axes = plotting.subplots(1, len(panels), figsize=(2.1 * len(panels) + 0.4, 2.6), squeeze=False)
     for axis, panel in zip(axes[0], panels, strict=True):
         values = [results.median(panel.line, name, panel.value) or 0.0 for name in NAMES]
-        bars = axis.bar(NAMES, values, color=[COLOURS[name] for name in NAMES], log=max(values) > 0)
-        axis.bar_label(bars, [f"{value:.3g}" for value in values], fontsize=8)
+        bars = axis.bar(NAMES, values, color=[COLOURS[name] for name in NAMES])
+        axis.bar_label(bars, [number(value) for value in values], fontsize=8)
         axis.set_title(f"{panel.title}, {panel.unit}", fontsize=9)
         axis.tick_params(axis="x", labelsize=8)
         axis.margins(y=0.15)
+        least = min((value for value in values if value > 0), default=0.0)
+        if least and max(values) > _SPREAD * least:
+            axis.set_yscale("log")
+            axis.set_ylim(bottom=least / 3)
     figure.suptitle(title)
     figure.tight_layout()
     save(figure, path)
