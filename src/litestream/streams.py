@@ -20,13 +20,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
+import lz4.block
 import lz4.frame
 
 from litestream.core.position import Pos
 from litestream.core.stamp import STAMP_SIZE, Stamp
 from litestream.errors import CorruptObjectError, EncryptionError, FormatError, PositionError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 Buffer = bytes | bytearray | memoryview
 
@@ -42,6 +47,9 @@ BLOCK_SIZE = 4 << 20
 _MAGIC = FRAME_HEADER[:4]
 _CONTENT_CHECKSUM = 0x04  # bit in the flag byte behind the magic
 _HEAD_SIZE = 5  # magic and flag byte
+_MAX_RATIO = 255  # a byte of a block stands for so many at most
+_LARGE = 64 << 10
+"""Bytes from which on hashing is worth a hop to another thread."""
 
 
 def _begin(*, auto_flush: bool) -> tuple[object, bytes]:
@@ -165,19 +173,21 @@ class ObjectReader:
 
     Args:
         key: the object's key, for errors.
-        limit: greatest content in bytes; more is refused before it is unpacked. None: no limit.
+        limit: greatest content in bytes; of what is larger no more than a block is unpacked. None: no limit.
+        beside: threads, of which one must be free while `feed` is iterated: a large block's hash for the stamp is
+            computed there while it is unpacked. None: the caller's thread does all.
     """
 
-    def __init__(self, *, key: str = "", limit: int | None = None) -> None:
+    def __init__(self, *, key: str = "", limit: int | None = None, beside: Executor | None = None) -> None:
         self.key = key
         self.limit = limit
         self.length = 0
         """Uncompressed bytes given out so far."""
-        self._context: object = lz4.frame.create_decompression_context()
+        self._beside = beside
         self._hash = hashlib.sha256()
         self._head = b""
+        self._frame: _Blocks | _AnyFrame | None = None  # None: the head is not there yet
         self._input = memoryview(b"")
-        self._eof = False
         self._tail = b""
 
     def feed(self, chunk: Buffer) -> Iterator[bytes]:
@@ -188,8 +198,8 @@ class ObjectReader:
         """
         view = memoryview(chunk).cast("B")
         self._input = memoryview(bytes(self._input) + bytes(view)) if self._input else view
-        if len(self._head) < _HEAD_SIZE:
-            self._take_head()
+        if self._frame is None:
+            self._frame = self._take_head()
         return self._drain()
 
     def finish(self) -> Stamp | None:
@@ -199,7 +209,7 @@ class ObjectReader:
         """
         if self._input:
             raise ValueError("content is left: iterate over what feed() gave")
-        if not self._eof:
+        if self._frame is None or not self._frame.ended:
             raise self._corrupt("the object is cut short")
         if not self._tail:
             return None
@@ -212,24 +222,25 @@ class ObjectReader:
             raise self._corrupt(f"the content has {self.length} bytes, the stamp says {stamp.length}")
         return stamp
 
-    def _take_head(self) -> None:
-        """Magic and flags decide whether this is for the LZ4 library at all; it would skip skippable frames."""
-        view = memoryview(self._head + bytes(self._input))
-        self._head = bytes(view[:_HEAD_SIZE])
+    def _take_head(self) -> _Blocks | _AnyFrame | None:
+        """Magic and flags decide whether this is for us at all; the LZ4 library would skip skippable frames."""
+        view = memoryview(self._head + bytes(self._input)) if self._head else self._input
+        self._head = bytes(view[: len(FRAME_HEADER)])
         if len(view) >= len(_MAGIC) and AGE_MAGIC.startswith(bytes(view[: len(AGE_MAGIC)])):
             raise EncryptionError("is encrypted with age: set age.identities of this replica", key=self.key)
         if not _MAGIC.startswith(self._head[:4]):
             raise self._corrupt("not an LZ4 frame")
-        if len(self._head) < _HEAD_SIZE:
-            self._input = memoryview(b"")
-            return
-        if not self._head[4] & _CONTENT_CHECKSUM:
+        if len(self._head) >= _HEAD_SIZE and not self._head[4] & _CONTENT_CHECKSUM:
             raise self._corrupt("the LZ4 frame has no content checksum")
+        if len(self._head) < len(FRAME_HEADER):
+            self._input = memoryview(b"")
+            return None
         self._input = view
+        return _Blocks(self._hash, self._beside) if self._head == FRAME_HEADER else _AnyFrame(self._hash)
 
     def _drain(self) -> Iterator[bytes]:
-        while not self._eof and self._input:
-            data = self._unpack()
+        while self._frame is not None and not self._frame.ended and self._input:
+            data = self._unpack(self._frame)
             if data:
                 yield data
         if self._input:  # behind the frame; never held beyond the size of a stamp
@@ -238,22 +249,119 @@ class ObjectReader:
             if len(self._tail) > STAMP_SIZE:
                 raise self._corrupt("foreign bytes behind the frame")
 
-    def _unpack(self) -> bytes:
-        """One call of the library: at most one block, and at most one byte past the limit."""
+    def _unpack(self, frame: _Blocks | _AnyFrame) -> bytes:
+        """One step: at most one block."""
         room = BLOCK_SIZE if self.limit is None else min(BLOCK_SIZE, self.limit - self.length + 1)
         try:
-            data, used, self._eof = lz4.frame.decompress_chunk(self._context, self._input, max_length=room)
-        except RuntimeError as exc:
+            data, used = frame.unpack(self._input, room)
+        except (RuntimeError, lz4.block.LZ4BlockError) as exc:
             raise self._corrupt(f"the LZ4 frame is damaged ({exc})") from exc
-        self._hash.update(self._input[:used])
         self._input = self._input[used:]
         self.length += len(data)
         if self.limit is not None and self.length > self.limit:
             raise self._corrupt(f"the content is larger than the {self.limit} bytes allowed")
-        return bytes(data)
+        return data
 
     def _corrupt(self, reason: str) -> CorruptObjectError:
         return CorruptObjectError(reason, key=self.key)
+
+
+class _AnyFrame:
+    """A frame of any kind, read by the LZ4 library."""
+
+    def __init__(self, digest: hashlib._Hash) -> None:
+        self.ended = False
+        self._hash = digest
+        self._context: object = lz4.frame.create_decompression_context()
+
+    def unpack(self, data: memoryview, room: int) -> tuple[bytes, int]:
+        """At most `room` bytes of content, and how many of the bytes of `data` were taken. `RuntimeError`: damaged."""
+        content, used, self.ended = lz4.frame.decompress_chunk(self._context, data, max_length=room)
+        self._hash.update(data[:used])
+        return bytes(content), used
+
+
+class _Blocks:
+    """A frame with our header, taken apart here: each block is unpacked from where it lies, in one step.
+
+    The library's own reader copies every block twice more, and cannot share the work with a second thread.
+    """
+
+    def __init__(self, digest: hashlib._Hash, beside: Executor | None) -> None:
+        import xxhash  # python-lz4 has it inside only
+
+        self.ended = False
+        self._hash = digest
+        self._beside = beside
+        self._checksum = xxhash.xxh32()
+        self._part = bytearray()  # an item that came in several chunks; used again for the next
+        self._filled = 0
+        self._wanted = len(FRAME_HEADER)
+        self._item: Callable[[memoryview], bytes] = self._header
+
+    def unpack(self, data: memoryview, _room: int) -> tuple[bytes, int]:
+        """The content of the next item of the frame (most often none), and how many of the bytes of `data` were taken.
+
+        A block is unpacked whole. Raises `RuntimeError` or `LZ4BlockError` for a damaged frame.
+        """
+        item, used = self._take(data)
+        if not item:
+            return b"", used
+        if self._beside is None or len(item) < _LARGE:
+            self._hash.update(item)
+            return self._item(item), used
+        hashing = self._beside.submit(self._hash.update, item)
+        try:
+            return self._item(item), used
+        finally:
+            hashing.result()
+
+    def _take(self, data: memoryview) -> tuple[memoryview, int]:
+        """The item that is wanted, or nothing if there is not all of it yet; it is valid until the next one."""
+        missing = self._wanted - self._filled
+        if not self._filled and len(data) >= missing:
+            return data[:missing], missing
+        if len(self._part) < self._wanted:
+            self._part = bytearray(_LARGE if self._wanted <= _LARGE else BLOCK_SIZE)
+        used = min(missing, len(data))
+        self._part[self._filled : self._filled + used] = data[:used]
+        self._filled += used
+        if self._filled < self._wanted:
+            return memoryview(b""), used
+        self._filled = 0
+        return memoryview(self._part)[: self._wanted], used
+
+    def _header(self, _item: memoryview) -> bytes:
+        self._wanted, self._item = 4, self._size
+        return b""
+
+    def _size(self, item: memoryview) -> bytes:
+        word = int.from_bytes(item, "little")
+        size = word & 0x7FFFFFFF
+        if not word:
+            self._item = self._end
+        elif 0 < size <= BLOCK_SIZE:
+            self._wanted, self._item = size, self._stored if word >> 31 else self._compressed
+        else:
+            raise RuntimeError(f"a block of {size} bytes")
+        return b""
+
+    def _stored(self, item: memoryview) -> bytes:
+        return self._content(bytes(item))
+
+    def _compressed(self, item: memoryview) -> bytes:
+        return self._content(lz4.block.decompress(item, uncompressed_size=min(BLOCK_SIZE, len(item) * _MAX_RATIO)))
+
+    def _content(self, content: bytes) -> bytes:
+        self._checksum.update(content)
+        self._wanted, self._item = 4, self._size
+        return content
+
+    def _end(self, item: memoryview) -> bytes:
+        if int.from_bytes(item, "little") != self._checksum.intdigest():
+            raise RuntimeError("content checksum")
+        self.ended = True
+        return b""
 
 
 def open_object(obj: Buffer, *, key: str = "", limit: int | None = None) -> tuple[bytes, Stamp | None]:

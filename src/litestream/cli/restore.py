@@ -19,6 +19,7 @@ from litestream.core.position import is_generation
 from litestream.core.timestamps import format_rfc3339, parse_rfc3339
 from litestream.daemon import logs
 from litestream.errors import ConfigError, NoBackupError
+from litestream.heap import keep_buffers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,6 +96,7 @@ def run(parsed: Parsed) -> int:
         raise ConfigError("the -if-db-not-exists flag does not go with -update, which is for a database that exists")
     if parsed.switch("if-db-not-exists") and os.path.lexists(output):
         return _skip(logger, "database already exists, skipping", as_json)
+    keep_buffers()
     try:
         result = run_to_end(_restore(parsed, output, options))
     except NoBackupError:

@@ -35,7 +35,7 @@ _TYPICAL_RATIO = 16
 _INLINE = 32 << 10
 """Stored bytes up to which unpacking is cheaper than a hop to another thread."""
 _THREADS = 3
-"""Two that unpack, and the one that writes pages."""
+"""Two that unpack (of a snapshot: one unpacks, one computes the hash), and the one that writes pages."""
 
 
 class Fetcher:
@@ -176,7 +176,8 @@ class Fetcher:
         plan, info = self._plan, self._plan.objects.snapshot
         key = self.key(info)
         planned = plan.snapshot_stamp
-        reader = ObjectReader(key=key, limit=planned.length if planned is not None else None)
+        limit = planned.length if planned is not None else None
+        reader = ObjectReader(key=key, limit=limit, beside=self._pool)
         async with aclosing(self._chunks(key)) as chunks:
             async for chunk in chunks:
                 pieces = reader.feed(chunk)

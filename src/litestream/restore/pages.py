@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from litestream.core.wal import FRAME_HEADER_SIZE, frame_size, frames_table, is_page_size
 from litestream.errors import CorruptObjectError
+from litestream.restore.direct import ALIGNMENT, Direct
 from litestream.restore.segment import PIECE, Segment
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _FEW_FRAMES = 64
 _PLAIN_BYTES = 1 << 20
 """And up to here loading numpy (150 ms or more) is not worth it."""
 _SEEN = 1
+_LARGE = 64 << 20
+"""Bytes of a database from which on the page cache is a detour, if it is not read at once."""
 
 
 class PageWriter:
@@ -38,13 +41,18 @@ class PageWriter:
     Attributes:
         page_size: of the database.
         total: pages that the database will have; None until it is known.
+
+    Args:
+        reread: the file is read as soon as it is there: it is kept in the page cache, unless it is too large for that.
     """
 
-    def __init__(self, fd: int, page_size: int, *, max_bytes: int) -> None:
+    def __init__(self, fd: int, page_size: int, *, max_bytes: int, reread: bool = True) -> None:
         self.fd = fd
         self.page_size = page_size
         self.total: int | None = None
         self._max_pages = max_bytes // page_size
+        self._reread = reread
+        self._direct: Direct | None = None
         self._seen = bytearray()  # by page number; number 0 does not exist
 
     def begin(self, total: int, key: str) -> None:
@@ -84,8 +92,13 @@ class PageWriter:
             behind = last + 1 if behind < 0 else behind
             start = max((number - 1) * self.page_size, offset)
             stop = min((behind - 1) * self.page_size, data_end)
-            write_at(self.fd, view[start - offset : stop - offset], start)
+            self._write_run(view[start - offset : stop - offset], start)
             number = behind
+
+    def close(self) -> None:
+        """All is written; the file itself stays open. May be called twice."""
+        if self._direct is not None:
+            self._direct.close()
 
     def missing(self, snapshot_size: int) -> int:
         """The first page that neither a frame nor the snapshot of so many bytes has given; 0 if there is none."""
@@ -98,6 +111,19 @@ class PageWriter:
         return max(number, 0)
 
     # -- inside
+
+    def _write_run(self, data: memoryview, offset: int) -> None:
+        if self._direct is None and self._is_past_cache():
+            self._direct = Direct(self.fd)
+        done = self._direct.write(data, offset) if self._direct is not None else 0
+        if done < len(data):
+            write_at(self.fd, data[done:], offset + done)
+
+    def _is_past_cache(self) -> bool:
+        """Whether the file does not belong in the page cache: nobody looks at it soon, or it does not fit in."""
+        size = (self.total or 0) * self.page_size
+        large = _LARGE if not self._reread else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        return size >= large and self.page_size % ALIGNMENT == 0
 
     def _apply_piece(self, view: memoryview, count: int) -> None:
         plain = count <= _FEW_FRAMES or ("numpy" not in sys.modules and len(view) <= _PLAIN_BYTES)

@@ -151,7 +151,9 @@ class Run:
         base, most = self.plan.base, self.plan.size * _MAX_RATIO
         if base is None or self._base is None:
             await self.fetcher.open()
-            return PageWriter(self.target.fd, self.fetcher.page_size, max_bytes=most)
+            options = self.options
+            reread = options.integrity_check != "none" or options.scratch or options.update
+            return PageWriter(self.target.fd, self.fetcher.page_size, max_bytes=most, reread=reread)
         if not await self.fetcher.run(self._base.copy_to, self.target.fd):
             raise base_module.exists(self.target.path, "somebody has just written to it")
         self.fetcher.page_size = base.page_size
@@ -242,6 +244,7 @@ class Run:
             finally:
                 if writing is not None:
                     await asyncio.gather(writing, return_exceptions=True)
+                writer.close()
         if 0 < len(head) < HEADER_SIZE or writer.total is None:
             database_header(head, key)  # too short to be one: raises
         self._check_whole(writer, size, key)
