@@ -101,7 +101,7 @@ _litestream() {
         reload) flags="-timeout -socket -json -h" ;;
         replicate) flags="-config -no-expand-env -log-level -exec -addr -once -force-snapshot -enforce-retention -restore-if-db-not-exists -takeover -json -h" ;;
         reset) flags="-config -no-expand-env -log-level -dry-run -h" ;;
-        restore) flags="-config -no-expand-env -log-level -o -replica -generation -index -timestamp -if-db-not-exists -if-replica-exists -parallelism -force -dry-run -integrity-check -f -follow-interval -json -h" ;;
+        restore) flags="-config -no-expand-env -log-level -o -replica -generation -index -timestamp -if-db-not-exists -if-replica-exists -parallelism -force -resume -update -dry-run -integrity-check -f -follow-interval -json -h" ;;
         snapshots) flags="-config -no-expand-env -log-level -replica -json -h" ;;
         start) flags="-timeout -socket -json -h" ;;
         status) flags="-config -no-expand-env -log-level -within -socket -json -h" ;;

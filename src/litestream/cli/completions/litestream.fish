@@ -99,6 +99,8 @@ complete -c litestream -n '__fish_seen_subcommand_from restore' -o if-db-not-exi
 complete -c litestream -n '__fish_seen_subcommand_from restore' -o if-replica-exists -d 'Do nothing, with exit code 0, if there is no backup. A replica that cannot be read is an error anyway.'
 complete -c litestream -n '__fish_seen_subcommand_from restore' -o parallelism -x -d 'How many objects are fetched at a time.'
 complete -c litestream -n '__fish_seen_subcommand_from restore' -o force -d 'Replace an existing database, once its copy has been restored and checked.'
+complete -c litestream -n '__fish_seen_subcommand_from restore' -o resume -d 'Keep what is fetched until the restore has succeeded, and use what an interrupted one kept.'
+complete -c litestream -n '__fish_seen_subcommand_from restore' -o update -d 'Bring a copy that was made with -update to the newest state, by the WAL since then if that is possible. A file that was made otherwise, or changed, is refused; -force replaces it.'
 complete -c litestream -n '__fish_seen_subcommand_from restore' -o dry-run -d 'Show what would be restored from which objects, and stop.'
 complete -c litestream -n '__fish_seen_subcommand_from restore' -o integrity-check -x -a 'none quick full' -d 'SQLite\'s check of the restored database; a failure leaves no output.'
 complete -c litestream -n '__fish_seen_subcommand_from restore' -o f -d 'Go on applying what comes to the replica, until stopped; what was followed before is continued.'

@@ -147,6 +147,8 @@ _litestream() {
             '-if-replica-exists[Do nothing, with exit code 0, if there is no backup. A replica that cannot be read is an error anyway.]' \
             '-parallelism[How many objects are fetched at a time.]:N: ' \
             '-force[Replace an existing database, once its copy has been restored and checked.]' \
+            '-resume[Keep what is fetched until the restore has succeeded, and use what an interrupted one kept.]' \
+            '-update[Bring a copy that was made with -update to the newest state, by the WAL since then if that is possible. A file that was made otherwise, or changed, is refused; -force replaces it.]' \
             '-dry-run[Show what would be restored from which objects, and stop.]' \
             '-integrity-check[SQLite'"'"'s check of the restored database; a failure leaves no output.]:KIND:(none quick full)' \
             '-f[Go on applying what comes to the replica, until stopped; what was followed before is continued.]' \
