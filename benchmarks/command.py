@@ -7,13 +7,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from benchmarks import commit_delay, idle, plots, report, requests, restart, restore, results, snapshot, startup
+from benchmarks import commit_delay, costs, idle, plots, report, requests, restart, restore, results, snapshot, startup
 from benchmarks import throughput as load
 from benchmarks.lines import Bench, Line
 from benchmarks.measure import Workspace
@@ -75,23 +75,18 @@ def chosen(only: str, *, short: bool, reps: int = 0) -> list[tuple[Line, int]]:
 
 def measure_all(
     bench: Bench, compared: Sequence[Program], lines: Sequence[tuple[Line, int]]
-) -> list[results.Measurement]:
+) -> Iterator[results.Measurement]:
     """Every line, its programs in turn, A B C A B C; a line that fails is noted and the others go on."""
-    began, found = time.monotonic(), []
+    began = time.monotonic()
     for line, count in lines:
         for repetition in range(count):
             for program in compared:
                 if line.only and program.name not in line.only:
                     continue
-                head = results.Measurement(
-                    line.name,
-                    program.name,
-                    repetition,
-                    round(os.getloadavg()[0], 2),
-                    round(time.monotonic() - began, 1),
+                load_now, at = round(os.getloadavg()[0], 2), round(time.monotonic() - began, 1)
+                yield _measured(
+                    bench, line, program, results.Measurement(line.name, program.name, repetition, load_now, at)
                 )
-                found.append(_measured(bench, line, program, head))
-    return found
 
 
 def _measured(bench: Bench, line: Line, program: Program, head: results.Measurement) -> results.Measurement:
@@ -124,9 +119,10 @@ def run(options: argparse.Namespace) -> int:
             results.SHORT if options.short else results.FULL, {each.name: each.version for each in compared}, space.root
         )
         before = results.newest(options.results, head.form)
-        found = results.Results(head, measure_all(bench, compared, lines))
-    path = results.path_of(head, options.results)
-    results.save(path, found)
+        found, path = results.Results(head, []), results.path_of(head, options.results)
+        for measurement in measure_all(bench, compared, lines):
+            found = results.Results(head, [*found.measurements, measurement])
+            results.save(path, found)  # each time: a run that is stopped keeps what it has
     print(f"\n{report.comparison(found, before)}\nkept in {path}")
     if not options.short and not options.only and len(compared) == len(NAMES):
         write_page(found)
@@ -134,9 +130,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def write_page(found: results.Results) -> None:
-    """The table and the plots of docs/performance.md, and the plot of memory of docs/costs.md."""
+    """The table and the plots of docs/performance.md; of a full run also the memory of docs/costs.md."""
     images = plots.draw(found, report.IMAGES)
     report.write(found, images, {line.name: line.about for line in LINES})
+    if found.run.form == results.FULL:
+        costs.write(costs.Fleet(), found)
     print(f"written: {report.PAGE}")
 
 

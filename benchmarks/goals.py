@@ -34,16 +34,16 @@ class Limit:
         bound = self.factor * theirs
         return mine >= bound - _ROUNDING if self.at_least else mine <= bound + _ROUNDING
 
-    def text(self, unit: str) -> str:
+    def text(self, unit: str, against: str = "") -> str:
         """As it stands in the table."""
         sign = ">=" if self.at_least else "<="
         if not self.against:
-            return f"{sign} {self.factor:g}{unit}"
-        return f"{sign} {_factor(self.factor)} of {self.against}"
+            return f"{sign} {self.factor:.3g}{unit}"
+        return f"{sign} {_factor(self.factor)} of {against or self.against}"
 
 
 def _factor(factor: float) -> str:
-    return f"1/{1 / factor:g}" if factor < 0.4 else f"{factor:g}"
+    return f"1/{1 / factor:g}" if 0 < factor < 0.4 else f"{factor:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,16 @@ class Judged:
     goal: Goal
     numbers: tuple[float | None, float | None, float | None]
     verdict: Verdict
+
+    @property
+    def bounds(self) -> str:
+        """The limits in words."""
+        if not self.goal.limits:
+            return "-"
+        first, *rest = self.goal.limits
+        if rest and rest[0] == Limit(first.factor, V05, first.at_least):
+            return first.text("", "both")
+        return "; ".join(limit.text(self.goal.unit) for limit in self.goal.limits)
 
     @property
     def ratios(self) -> tuple[float | None, float | None]:

@@ -48,8 +48,7 @@ def goals_table(results: Results) -> str:
 def _goal_row(judged: Judged) -> list[str]:
     goal = judged.goal
     numbers = [number(value) + (goal.unit if value is not None else "") for value in judged.numbers]
-    limits = "; ".join(limit.text(goal.unit) for limit in goal.limits) or "-"
-    return [str(goal.number), goal.what, *numbers, *map(ratio, judged.ratios), limits, judged.verdict.value]
+    return [str(goal.number), goal.what, *numbers, *map(ratio, judged.ratios), judged.bounds, judged.verdict.value]
 
 
 def verdicts(results: Results) -> str:

@@ -34,7 +34,7 @@ def measure(bench: Bench, program: Program) -> Values:
         database = Database(folder / "app.db", folder / "unused", bucket=server.bucket)
         with Replicator(program, folder, [database]):
             wait_for("the first object", lambda: stored(server.root)[0], 60, 0.1)
-            time.sleep(2.5)
+            time.sleep(bench.size(4, 4))  # until the snapshot is over
             server.proxy.reset()
             count = max(5, round(bench.size(15, 8) / _CHANGE))
             began = now()
