@@ -94,3 +94,22 @@ def test_ten_idle_minutes_are_no_request() -> None:
         db.close()
 
     run_jumping(live)
+
+
+async def test_a_restart_without_a_change_only_looks_where_it_stands() -> None:
+    """A process that begins anew over a replica that has everything stores nothing, and asks only for its position."""
+    store, db = FaultStore(MemoryStore()), FakeDB()
+    db.begin()
+    db.commit()
+    await Replica(db, ReplicaClient(store), metrics=Metrics()).sync()
+    store.calls.clear()
+    again = Replica(db, ReplicaClient(store), metrics=Metrics(), sync_interval=0.01)
+    await again.start()
+    async with asyncio.timeout(10):
+        while not again.up_to_date:  # noqa: ASYNC110 - nothing is stored, so nothing tells
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
+    assert 0 < len(store.calls) <= 4, store.calls
+    assert {operation for operation, _ in store.calls} <= {"list", "get"}
+    await again.stop()
+    db.close()
