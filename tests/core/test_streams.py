@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lz4.frame
@@ -176,6 +177,64 @@ def test_frames_of_other_tools() -> None:
         assert read(frame, 1000) == (data, None)
 
 
+@given(st.binary(max_size=3000), st.integers(1, 9), st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255))))
+@settings(max_examples=200)
+def test_as_the_library_reads_it(data: bytes, repeat: int, changes: list[tuple[int, int]]) -> None:
+    """Frames that we take apart ourselves have the content, or the damage, that the LZ4 library finds in them."""
+    frame = bytearray(compress(data * repeat))
+    for at, value in changes[:3]:
+        if at >= len(FRAME_HEADER):
+            frame[at % (len(frame) - len(FRAME_HEADER)) + len(FRAME_HEADER)] = value
+    try:
+        expected, used = lz4.frame.decompress(bytes(frame), return_bytes_read=True)
+    except RuntimeError:
+        used = 0
+    for size in (len(frame), 3):
+        if used == len(frame):
+            assert read(bytes(frame), size) == (expected, None)
+        else:
+            with pytest.raises(CorruptObjectError):
+                read(bytes(frame), size)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("with_size", [False, True])
+def test_large_blocks_of_other_tools(linked: bool, with_size: bool) -> None:
+    """Blocks of 4 MiB that need the ones before them, or a frame that says its size, are left to the LZ4 library."""
+    data = noise(9000) * 1000
+    frame = lz4.frame.compress(
+        data,
+        block_size=lz4.frame.BLOCKSIZE_MAX4MB,
+        block_linked=linked,
+        content_checksum=True,
+        store_size=with_size,
+    )
+    assert read(frame, 1000) == (data, None)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 5])
+def test_hashed_beside(shift: int) -> None:
+    """With threads for the stamp's hash the same comes out, and damage to any block is found."""
+    data = noise(BLOCK_SIZE) + noise(1 << 20) + bytes(BLOCK_SIZE)
+    obj = seal(data, example_stamp())
+    with ThreadPoolExecutor(1) as pool:
+        reader = ObjectReader(beside=pool)
+        got = b"".join(b"".join(reader.feed(obj[at : at + 1_000_000])) for at in range(0, len(obj), 1_000_000))
+        assert got == data
+        assert reader.finish() == read_stamp(obj)
+        damaged = bytearray(obj)
+        damaged[20 + shift * (1 << 20)] ^= 1  # stored blocks: only a checksum or the hash can tell
+        reader = ObjectReader(beside=pool)
+        with pytest.raises(CorruptObjectError):
+            list(reader.feed(bytes(damaged)))
+        changed = stamped(compress(data), example_stamp(length=len(data)))
+        changed = compress(data[:-1] + b"x") + changed[-STAMP_SIZE:]
+        reader = ObjectReader(beside=pool)
+        assert sum(map(len, reader.feed(changed))) == len(data)
+        with pytest.raises(CorruptObjectError, match="does not fit the stamp's hash"):
+            reader.finish()
+
+
 @given(contents, st.integers(0, 100), st.integers(1, 500))
 def test_content_left_behind(data: bytes, taken: int, size: int) -> None:
     """Content that was not taken out yet comes with the next chunk; the end cannot be reached without it."""
@@ -263,6 +322,21 @@ def test_growth(data: bytes, with_stamp: bool, more: bytes, size: int) -> None:
         open_object(obj)
     with pytest.raises(CorruptObjectError):
         read(obj, size)
+
+
+@pytest.mark.parametrize("data", [noise(5000), bytes(5000)], ids=["stored", "compressed"])
+def test_lying_block_sizes(data: bytes) -> None:
+    """A block that says it is longer, shorter, empty or larger than can be is damage, with or without what it says."""
+    frame = compress(data)
+    word = int.from_bytes(frame[7:11], "little")
+    lies = [BLOCK_SIZE + 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000, 0x80000000 | BLOCK_SIZE, 0, 1, word - 1, word + 1]
+    for lie in lies:
+        lying = frame[:7] + lie.to_bytes(4, "little") + frame[11:]
+        for size in (1, len(lying)):
+            with pytest.raises(CorruptObjectError, match=r"damaged|cut short|foreign bytes"):
+                read(lying, size)
+            with pytest.raises(CorruptObjectError):
+                read(lying + noise(BLOCK_SIZE + 5000), BLOCK_SIZE)
 
 
 def test_growth_is_not_read_to_its_end() -> None:
