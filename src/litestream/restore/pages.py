@@ -7,7 +7,6 @@ what no frame has given. Memory: a byte for each page of the database.
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import struct
 import sys
@@ -159,11 +158,18 @@ class PageWriter:
         """Write pages (ascending numbers), neighbours in one call."""
         import numpy as np
 
+        # One plain call for each run: pages that change at random are not neighbours, and there are very many of them.
+        size, fd, pwrite = self.page_size, self.fd, os.pwrite
         borders = np.flatnonzero(np.diff(pages) != 1) + 1
         data = np.ascontiguousarray(content).data.cast("B")
-        for begin, end in itertools.pairwise((0, *borders.tolist(), len(pages))):
-            offset = (int(pages[begin]) - 1) * self.page_size
-            write_at(self.fd, data[begin * self.page_size : end * self.page_size], offset)
+        begins = np.concatenate(([0], borders))
+        ends = np.append(borders, len(pages)) * size
+        offsets = (pages[begins] - 1) * size
+        for begin, end, offset in zip((begins * size).tolist(), ends.tolist(), offsets.tolist(), strict=True):
+            run = data[begin:end]
+            done = pwrite(fd, run, offset)
+            if done < end - begin:
+                write_at(fd, run[done:], offset + done)
 
 
 def write_at(fd: int, data: memoryview, offset: int) -> None:
