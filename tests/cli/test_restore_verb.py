@@ -128,6 +128,9 @@ def test_if_replica_exists_is_about_proved_absence_only(replica: Path, tmp_path:
         (["-timestamp", "2026-01-02T03:04:05Z", "-index", "0"], "give one of them"),
         (["-integrity-check", "some"], 'invalid value "some" for flag -integrity-check'),
         (["-parallelism", "-1"], 'invalid value "-1" for flag -parallelism'),
+        (["-f", "-resume"], "the -resume flag does not go with -f"),
+        (["-f", "-update"], "the -update flag does not go with -f"),
+        (["-update", "-if-db-not-exists"], "the -if-db-not-exists flag does not go with -update"),
     ],
 )
 def test_bad_flags_are_refused(
@@ -139,6 +142,29 @@ def test_bad_flags_are_refused(
     assert text in err
     assert err.count("\n") == 1
     assert not (tmp_path / "out.db").exists()
+
+
+def test_update_says_what_it_did(replica: Path, tmp_path: Path) -> None:
+    """The first time all is restored; then nothing is fetched; a file that was changed is refused in one line."""
+    out, url = tmp_path / "out.db", f"file://{replica}"
+    first = OURS.run("restore", "-update", "-resume", "-json", "-o", out, url)
+    assert json.loads(first.out)["updated"] is False
+    plan = OURS.run("restore", "-update", "-dry-run", "-o", out, url)
+    assert plan.out.startswith(f"would update {out} from replica file, generation {GEN}:\n0 objects, 0 bytes\n")
+    again = OURS.run("restore", "-update", "-o", out, url)
+    texts = [line.partition(" INFO ")[2] for line in again.out.splitlines()]
+    assert texts[0] == f"updating {out} from {GEN}/00000000:00000000"
+    assert texts[1].startswith(f"database restored: {out} replica=file pos={GEN}/00000000:00000000 segments=0")
+    assert " fetched=0 " in texts[1]
+    with sqlite3.connect(out) as connection:
+        connection.execute("DELETE FROM t WHERE x=1")
+    connection.close()
+    refused = OURS.run("restore", "-update", "-o", out, url)
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert f"{out}: it was changed after it was restored (-force replaces it)" in refused.err
+    assert count_rows(out) == 499
+    assert OURS.run("restore", "-update", "-force", "-o", out, url).code == 0
+    assert count_rows(out) == 500
 
 
 def test_a_terminal_gets_a_progress_bar(replica: Path, tmp_path: Path) -> None:

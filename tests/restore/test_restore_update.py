@@ -11,9 +11,11 @@ import random
 import re
 import stat
 import tempfile
+import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -499,8 +501,36 @@ def test_copies_without_shared_blocks(tmp_path: Path, monkeypatch: pytest.Monkey
         digest = hashlib.sha256(data if whole else b"other").hexdigest()
         state = base_module.State(pos, 0, "", (0, 0), 0, 512, len(data), digest)
         with (tmp_path / "b").open("wb+") as file:
-            assert base_module.Base(str(tmp_path / "a"), state, ()).copy_to(file.fileno()) is whole
+            assert base_module.Base(str(tmp_path / "a"), state, ()).copy_to(file.fileno(), Event()) is whole
         assert (tmp_path / "b").read_bytes() == data
+
+
+async def test_cancelling_does_not_read_to_the_end(
+    long: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while a large copy is read and hashed ends soon, and changes nothing."""
+    out, hashing = tmp_path / "out.db", Event()
+    await _update(replica(long), out)
+    read, reads = os.preadv, 0
+
+    def endless(fd: int, buffers: list[memoryview], at: int) -> int:
+        nonlocal reads
+        reads += 1
+        hashing.set()
+        time.sleep(0.01)
+        return read(fd, buffers, 0)
+
+    before = out.read_bytes()
+    monkeypatch.setattr(os, "preadv", endless)
+    update = asyncio.create_task(_update(replica(long), out))
+    await asyncio.to_thread(hashing.wait, 10)
+    update.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await update
+    await asyncio.sleep(0.05)
+    ended = reads
+    await asyncio.sleep(0.05)
+    assert (reads, out.read_bytes()) == (ended, before)
 
 
 async def test_memory_store_is_left_as_it_was(long: Recording, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from threading import Event
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -113,8 +114,12 @@ class _Restore:
             return
         from litestream.restore import base
 
-        with self.target.errors():
-            found = await asyncio.to_thread(base.look, self.target.path)
+        stop = Event()
+        try:
+            with self.target.errors():
+                found = await asyncio.to_thread(base.look, self.target.path, stop)
+        finally:
+            stop.set()
         if isinstance(found, base.Base):
             self._base = found
             self.target = Output(found.path, replace(self.options, force=True))  # it may be replaced

@@ -14,6 +14,7 @@ import os
 import stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from threading import Event
 
 from litestream import fsutil
 from litestream.core.position import Pos, is_generation
@@ -27,6 +28,8 @@ _MOST = 64 << 10
 _FICLONE = 0x40049409
 """ioctl(2): share the blocks of another file (Btrfs, XFS and others); <linux/fs.h>."""
 _PIECE = 4 << 20
+_MOST_COPIED = 64 << 20
+"""Bytes that the kernel copies at once: meanwhile nothing can be stopped."""
 _WRITTEN = ("-wal", "-journal")
 """What SQLite leaves beside a database that was written to."""
 
@@ -64,17 +67,17 @@ class Base:
         except OSError:
             return False
 
-    def copy_to(self, fd: int) -> bool:
+    def copy_to(self, fd: int, stop: Event) -> bool:
         """Copy it to an empty file, by sharing its blocks where that can be; whether the copy is what it should be."""
         with open(self.path, "rb", buffering=0) as file:
             try:
                 fcntl.ioctl(fd, _FICLONE, file.fileno())
             except OSError:
-                _copy(file.fileno(), fd)
-        return hash_of(fd) == self.state.sha256
+                _copy(file.fileno(), fd, stop)
+        return hash_of(fd, stop) == self.state.sha256
 
 
-def look(output: str) -> Base | str | None:
+def look(output: str, stop: Event) -> Base | str | None:
     """The copy at `output`; why it cannot be updated; None if there is no file. Blocking: it reads all of the file."""
     if not os.path.lexists(output):
         return None
@@ -88,7 +91,7 @@ def look(output: str) -> Base | str | None:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             return "it is no file"
-        digest = hash_of(file.fileno()) if status.st_size in {state.size for state in states} else ""
+        digest = hash_of(file.fileno(), stop) if status.st_size in {state.size for state in states} else ""
     state = next((state for state in states if state.sha256 == digest), None)
     return Base(path, state, _identity(status)) if state is not None else "it was changed after it was restored"
 
@@ -121,11 +124,13 @@ def save(path: str, states: Sequence[State]) -> None:
     fsutil.write_atomic(beside(path, TAIL), hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
 
 
-def hash_of(fd: int) -> str:
-    """SHA-256 of a file's content, in hex."""
+def hash_of(fd: int, stop: Event) -> str:
+    """SHA-256 of a file's content, in hex; empty if it was stopped before its end."""
     digest, at = hashlib.sha256(), 0
     buffer = memoryview(bytearray(_PIECE))
     while count := os.preadv(fd, [buffer], at):
+        if stop.is_set():
+            return ""
         digest.update(buffer[:count])
         at += count
     return digest.hexdigest()
@@ -154,12 +159,12 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _copy(source: int, target: int) -> None:
+def _copy(source: int, target: int, stop: Event) -> None:
     """Copy all of a file, in the kernel where that is possible."""
     at, size = 0, os.fstat(source).st_size
     try:
-        while at < size:
-            count = os.copy_file_range(source, target, size - at, at, at)
+        while at < size and not stop.is_set():
+            count = os.copy_file_range(source, target, min(_MOST_COPIED, size - at), at, at)
             if not count:
                 break
             at += count
@@ -167,7 +172,7 @@ def _copy(source: int, target: int) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
             raise
     buffer = memoryview(bytearray(_PIECE))
-    while count := os.preadv(source, [buffer], at):
+    while not stop.is_set() and (count := os.preadv(source, [buffer], at)):
         done = 0
         while done < count:
             done += os.pwrite(target, buffer[done:count], at + done)

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from contextlib import aclosing
+from threading import Event
 from typing import TYPE_CHECKING
 
 from litestream.core.checksum import Checksum
@@ -44,6 +45,7 @@ class Run:
         self.options = options
         self.fetcher = Fetcher(plan, target.directory, progress, background=options.scratch)
         self._base = base
+        self._stop = Event()
         self._level = logging.DEBUG if options.scratch else logging.INFO
         self._joined = False
         self._last: tuple[str, Checksum] = ("", (0, 0))
@@ -66,6 +68,7 @@ class Run:
                 if self.plan.files():
                     await self._make()
         finally:
+            self._stop.set()
             self.fetcher.close()
             self.target.discard()
         return RestoreResult(
@@ -125,7 +128,7 @@ class Run:
 
     async def _state(self) -> State:
         salts, checksum = self._last
-        digest = await self.fetcher.run(base_module.hash_of, self.target.fd)
+        digest = await self.fetcher.run(base_module.hash_of, self.target.fd, self._stop)
         return State(
             self.end, self.snapshot_index, salts, checksum, self.time_ns, self.page_size, self.size, sha256=digest
         )
@@ -154,7 +157,7 @@ class Run:
             options = self.options
             reread = options.integrity_check != "none" or options.scratch or options.update
             return PageWriter(self.target.fd, self.fetcher.page_size, max_bytes=most, reread=reread)
-        if not await self.fetcher.run(self._base.copy_to, self.target.fd):
+        if not await self.fetcher.run(self._base.copy_to, self.target.fd, self._stop):
             raise base_module.exists(self.target.path, "somebody has just written to it")
         self.fetcher.page_size = base.page_size
         return PageWriter(self.target.fd, base.page_size, max_bytes=most + base.size)
