@@ -174,6 +174,9 @@ class FakeDB:
     def pos(self) -> Pos:
         return self._pos
 
+    def end(self) -> tuple[Pos, bytes]:
+        return self._pos, _pack(self._checksum)
+
     def wal_segments(self, generation: str) -> list[WALSegmentInfo]:
         if generation != self._pos.generation:
             return []

@@ -58,11 +58,14 @@ def test_s39_local_state_deleted(rig: Rig, app: App, running: bool) -> None:
     rig.reach(app.ledger(3))
 
 
-def test_s39_local_state_from_the_past(rig: Rig, app: App) -> None:
+@pytest.mark.parametrize("hashed", [False, True])
+def test_s39_local_state_from_the_past(rig: Rig, app: App, hashed: bool) -> None:
     """State put back from a copy, behind what the replica has, never overwrites or loses anything."""
     app.create(rig.db, pragmas=["wal_autocheckpoint=20"]).ledger(10)
     daemon = rig.start(min_checkpoint_page_count=20)
     rig.reach(10)
+    if hashed:
+        wait_until((rig.meta / "pages").exists, "the pages are hashed")
     assert daemon.stop() == 0
     kept = rig.folder / "kept"
     shutil.copytree(rig.meta, kept)

@@ -23,6 +23,7 @@ from litestream.core.checkpoint import Action, choose_checkpoint
 from litestream.core.position import Pos, WALSegmentInfo
 from litestream.core.stamp import Stamp
 from litestream.db.attach import NO_SHADOW, Attachment, attach
+from litestream.db.capture import pack_checksum
 from litestream.db.guard import Guard
 from litestream.db.hashing import close_hashes, hash_unknown
 from litestream.db.notes import Notes
@@ -133,6 +134,14 @@ class DB:
         """How far the WAL has been copied; the zero position before the first attach. No I/O."""
         attached = self._attached
         return attached.capture.cursor.pos if attached is not None else Pos()
+
+    def end(self) -> tuple[Pos, bytes]:
+        """`pos()`, and the running checksum of the WAL there as a stamp carries it. No I/O."""
+        attached = self._attached
+        if attached is None:
+            return Pos(), bytes(8)
+        cursor = attached.capture.cursor
+        return cursor.pos, pack_checksum(cursor.checksum)
 
     @property
     def copied(self) -> Pos:

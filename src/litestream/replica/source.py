@@ -53,6 +53,10 @@ class WALSource(Protocol):
         """
         ...
 
+    def end(self) -> tuple[Pos, bytes]:
+        """`pos()`, and the running checksum of the WAL there as a stamp carries it. Cheap, any thread."""
+        ...
+
     def wal_segments(self, generation: str) -> list[WALSegmentInfo]:
         """The segments that are still kept, in order, without a gap; none of a generation that is over. Cheap."""
         ...

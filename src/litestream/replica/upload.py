@@ -104,6 +104,10 @@ class Uploader:
                 raise PositionError("it cannot be read without an age identity, and no local note says what it holds")
             if attempt is not None:
                 pos, tail = await settle(self._client, attempt, segments, pos, tail)
+            # With more to send the next segment says what must be before it; with nothing to send this has to be asked.
+            there, checksum = self._db.end()
+            if tail is not None and pos == there and tail.end_checksum != checksum:
+                raise PositionError(f"replica has another history: it ends otherwise at {pos}")
             self.newest = self._newest(segments, attempt, pos)
         except (FormatError, PositionError) as error:
             self._db.new_generation(f"the replica cannot be continued: {error}")
