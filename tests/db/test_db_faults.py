@@ -370,7 +370,7 @@ class TestBusyWriters:
             for _ in range(6):
                 db.checkpoint()
         assert db.stats.pinned_seconds == 0
-        assert db._pinned.not_before < time.monotonic() + 0.3
+        assert db._checkpoints.pinned.not_before < time.monotonic() + 0.3
 
         with App() as reader:
             reader.open(path)
@@ -381,7 +381,7 @@ class TestBusyWriters:
             for _ in range(6):
                 db.checkpoint()
             assert db.stats.pinned_seconds > 0
-            assert db._pinned.not_before > time.monotonic() + 1
+            assert db._checkpoints.pinned.not_before > time.monotonic() + 1
 
     def test_the_write_lock_is_had_between_two_commits(self, path: Path, app: App) -> None:
         """A writer who commits without a pause leaves gaps of microseconds, which are found."""

@@ -18,7 +18,7 @@ from litestream.daemon.hashing import Hashing
 from litestream.daemon.watcher import Watcher
 from litestream.db.capture import SEGMENT_LIMIT
 from litestream.db.db import DB
-from litestream.descriptors import SHORTAGE, check_room
+from litestream.descriptors import ROOM, SHORTAGE
 from litestream.errors import (
     DatabaseAbsentError,
     DatabaseBusyError,
@@ -95,6 +95,7 @@ class DatabaseTask:
         self._starting = asyncio.Lock()
         self._started = False  # whether replicas that are added are to be started
         self._at_rest = False
+        self._has_room = False
         self._swept = False  # woken by the sweep, and by no event
         self._gone_since = 0.0
         self._tried = asyncio.Event()
@@ -124,6 +125,9 @@ class DatabaseTask:
             if first is not None:
                 first.cancel()
             self._hashing.cancel()
+            if self._has_room:
+                self._has_room = False
+                ROOM.leave()
             self._watcher.remove(self.db.real_path)
 
     async def exchange(
@@ -200,7 +204,7 @@ class DatabaseTask:
         if not any(replica.durable.is_zero for replica in self.replicas):  # the first snapshot comes first
             self._hashing.look(time.monotonic() - self._quiet_since)
         if not self._at_rest or self._changed.is_set():
-            return self._sweep_interval
+            return self._look_again()
         try:
             wanted = self.db.needs_maintenance()
         except LitestreamError:
@@ -216,7 +220,12 @@ class DatabaseTask:
                 self.db.trim()
             elif self._seldom:
                 return max(_TRIM_AFTER, self._sweep_interval)
-        return max(_SELDOM, self._sweep_interval) if self._seldom else self._sweep_interval
+        return max(_SELDOM, self._sweep_interval) if self._seldom else self._look_again()
+
+    def _look_again(self) -> float:
+        """Seconds between two looks in busy times; where events tell of everything, more would find nothing."""
+        told = self._told_of_all and self._watcher.complete
+        return max(SWEEP_INTERVAL, self._sweep_interval) if told else self._sweep_interval
 
     @property
     def rests(self) -> bool:
@@ -255,11 +264,16 @@ class DatabaseTask:
         """Try to attach, when it is this database's turn, which `_leave_room` gives on after a success."""
         await self._starts.acquire()
         try:
-            check_room()
-            await self.db.call(self.db.sync_now)
+            ROOM.enter()
+            try:
+                await self.db.call(self.db.sync_now)
+            except BaseException:
+                ROOM.leave()
+                raise
         except BaseException:
             self._starts.release()
             raise
+        self._has_room = True
 
     async def _leave_room(self) -> None:
         """Let others attach once the first uploads have ended: a thousand snapshots at a time are a lot of memory.
@@ -322,7 +336,7 @@ class DatabaseTask:
                 looks, calm = 0, False
             if not calm and time.monotonic() >= overlap_at and self._may_put_off(begun):
                 overlap_at, calm = min(overlap_at + OVERLAP_DELAY, begun + OVERLAP_LATEST), True
-                if self.db.uncopied_bytes() >= SEGMENT_LIMIT:
+                if (self.db.uncopied() or 0) >= SEGMENT_LIMIT:
                     await self.db.sync(whole=True)
         await self._maintain()
         self._quiet_since = time.monotonic()
@@ -365,7 +379,7 @@ class DatabaseTask:
         try:
             work = asyncio.ensure_future(self.db.call(self._maintain_what_is_there))
             while not (await asyncio.wait([work], timeout=_COPY_BESIDE))[0]:
-                if self.db.uncopied_bytes() >= SEGMENT_LIMIT:
+                if (self.db.uncopied() or 0) >= SEGMENT_LIMIT:
                     await self.db.sync(whole=True)  # a checkpoint of much takes long: the writer does not wait for it
             await work
         except DatabaseBusyError as error:

@@ -17,28 +17,27 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
-from litestream.core.checkpoint import Action, choose_checkpoint
+from litestream.core.checkpoint import Action
 from litestream.core.position import Pos, WALSegmentInfo
 from litestream.core.stamp import Stamp
 from litestream.db.attach import NO_SHADOW, Attachment, attach
 from litestream.db.capture import pack_checksum
+from litestream.db.checkpoints import Checkpoints
 from litestream.db.guard import Guard
 from litestream.db.hashing import close_hashes, hash_unknown
 from litestream.db.notes import Notes
 from litestream.db.pages import Readings
 from litestream.db.paths import changed_at, local_access, local_errors
 from litestream.db.paths import meta_path as default_meta_path
-from litestream.db.pinned import PinnedWAL
-from litestream.db.seal import SEAL_ROUNDS, SEAL_TIMEOUT, tail_is_short, tail_limit
 from litestream.db.shadow import ShadowWAL, least_of
 from litestream.db.snapshot import DatabaseSnapshot
 from litestream.db.stats import Stats
 from litestream.errors import (
     ContinuityLostError,
     CorruptObjectError,
-    DatabaseError,
     GenerationChangedError,
     NoGenerationError,
 )
@@ -108,9 +107,8 @@ class DB:
         self._acknowledged: dict[str, Pos | None] = {}
         self._notes = Notes(self.meta_path)
         self._notified = Pos()
-        self._checkpointed_at = time.monotonic()
         self._change_ns = 0
-        self._pinned = PinnedWAL()
+        self._checkpoints = Checkpoints(self.stats, self.logger, self._path)
         self._guard: Guard | None = None
         self.stopping = False  # what takes long gives up
 
@@ -175,16 +173,12 @@ class DB:
         finally:
             self._lock.release()
 
-    def uncopied_bytes(self) -> int:
-        """The same, 0 while it is not known."""
-        return self.uncopied() or 0
-
     def wants_overlap(self) -> bool:
         """Whether somebody waits for our reader to move on: a checkpoint, of another process or of our own. Cheap."""
         attached = self._attached
         if attached is None or self._lost or attached.source.is_checkpointed():
             return True
-        return self._choose() is Action.SEAL
+        return self._choose(attached) is Action.SEAL
 
     def wal_segments(self, generation: str) -> list[WALSegmentInfo]:
         """Shadow segments of a generation that are kept, in order; empty for any but the current one."""
@@ -324,11 +318,12 @@ class DB:
                 self._reattach()
             with self._lock:
                 overlapped = self._overlap()
-                action, attached = self._choose(), self._attached
+                attached = self._attached
+                action = self._choose(attached) if attached is not None else Action.NONE
             if not overlapped:
                 self._reattach()
             elif attached is not None and action is not Action.NONE:
-                self._checkpoint(attached, action)
+                self._checkpoints.run(self, attached, action)
 
     def checkpoint(self, *, seal: bool = False) -> None:
         """Checkpoint now: PASSIVE, or with the write lock held for at most a moment so that the WAL can restart."""
@@ -338,7 +333,7 @@ class DB:
             with self._lock:
                 overlapped, attached = self._overlap(), self._attached
             if overlapped and attached is not None:
-                self._checkpoint(attached, Action.SEAL if seal else Action.PASSIVE)
+                self._checkpoints.run(self, attached, Action.SEAL if seal else Action.PASSIVE)
 
     @property
     def lost(self) -> str:
@@ -548,81 +543,28 @@ class DB:
             attached.source.end_reader(attached.reader)
             attached.source.close()
 
-    # -- inside: checkpoints
-
-    def _choose(self) -> Action:
-        attached = self._attached
-        parsed = attached.source.wal_index() if attached is not None else None
-        if attached is None or parsed is None or time.monotonic() < self._pinned.not_before:
-            return Action.NONE
-        index, backfilled = parsed
-        return choose_checkpoint(
-            wal_frames=index.max_frame,
-            backfilled=backfilled,
-            min_pages=self.min_checkpoint_page_count,
-            max_pages=self.max_checkpoint_page_count,
-            interval=self.checkpoint_interval,
-            since_checkpoint=time.monotonic() - self._checkpointed_at,
+    def _choose(self, attached: Attachment) -> Action:
+        return self._checkpoints.choose(
+            attached, self.min_checkpoint_page_count, self.max_checkpoint_page_count, self.checkpoint_interval
         )
 
-    def _checkpoint(self, attached: Attachment, action: Action) -> None:
-        """Backfill (without `_lock`: copying goes on meanwhile), overlap, and seal if asked to and still needed.
+    # -- what a checkpoint needs (Checkpointed)
 
-        What a busy writer appends during one round is less than what it appended before, so a seal takes several.
-        """
-        started = time.perf_counter()
-        for number in range(SEAL_ROUNDS if action is Action.SEAL else 1):
-            if number:
-                with self._lock:
-                    if not self._overlap():
-                        break
-            frames = attached.reader.frames
-            try:
-                complete, _, _ = attached.source.checkpoint_passive()
-            except DatabaseError:
-                self.stats.checkpoint_failed(action.name)
-                raise
-            parsed = attached.source.wal_index()
-            pinned = not complete and parsed is not None and parsed[1] < min(frames, parsed[0].max_frame)
-            with self._lock:
-                if self._attached is not attached or self._lost:
-                    return
-                self._copy()  # the bulk first: the newer reader's mark is then close to the end
-                if not self._overlap() or pinned or attached.reader.at_rest:
-                    break
-                if action is Action.SEAL and self._seal(attached):
-                    complete = True
-                    break
-        if complete:
-            self._checkpointed_at = time.monotonic()
-        self._note_pinned(complete, pinned)
-        self.stats.checkpoint(action.name, time.perf_counter() - started)
+    def locked(self) -> AbstractContextManager[object]:
+        """Guards the cursor, the shadow and the readers. Held briefly."""
+        return self._lock
 
-    def _note_pinned(self, complete: bool, pinned: bool) -> None:
-        """While a foreign reader pins the WAL, try less and less often, and say so from time to time."""
-        seconds = self._pinned.note(complete, time.monotonic(), pinned=pinned)
-        self.stats.pinned_seconds = self._pinned.seconds(time.monotonic())
-        if seconds:
-            fields = {"db": printable(self._path), "seconds": round(seconds)}
-            self.logger.warning("WAL pinned by a reader", extra={"fields": fields})
+    def is_current(self, attached: Attachment) -> bool:
+        """Whether an attachment is still the one, and not lost. Under the lock."""
+        return self._attached is attached and not self._lost
 
-    def _seal(self, attached: Attachment) -> bool:
-        """Hold writers back for a moment so that everything is backfilled and the next one starts a new WAL."""
-        limit = tail_limit(attached)
-        if not tail_is_short(attached, limit):
-            return False
-        lock = attached.source.lock_writers(SEAL_TIMEOUT)
-        if lock is None:
-            return False
-        held = time.perf_counter()
-        try:
-            if not tail_is_short(attached, limit) or not self._overlap():
-                return False
-            complete, _, _ = attached.source.checkpoint_passive()
-            return self._overlap() and complete
-        finally:
-            attached.source.unlock_writers(lock)
-            self.stats.seal_seconds_max = max(self.stats.seal_seconds_max, time.perf_counter() - held)
+    def copy(self) -> None:
+        """Copy what is committed. Under the lock."""
+        self._copy()
+
+    def overlap(self) -> bool:
+        """Let our reader move on; False if continuity turned out to be lost. Under the lock."""
+        return self._overlap()
 
     # -- inside: snapshots
 

@@ -1,4 +1,4 @@
-"""When to try again after an error."""
+"""When an upload may begin: after the one before, and after an error."""
 
 from __future__ import annotations
 
@@ -9,6 +9,30 @@ FIRST = 0.25
 
 LONGEST = 5.0
 """Seconds between tries at a store that stays down: it is wanted back soon, and a request that fails costs little."""
+
+
+SLACK = 0.25
+"""Part of the interval by which an upload may come too early, if the one before came late for that: who commits once in
+each interval is not made to wait a little longer each time."""
+
+
+class Pace:
+    """At most one upload in each interval, in the long run. Times are monotonic seconds.
+
+    Attributes:
+        due: when the next one would begin if they came at even intervals.
+    """
+
+    def __init__(self) -> None:
+        self.due = float("-inf")
+
+    def began(self, now: float, interval: float) -> None:
+        """An upload has begun."""
+        self.due = max(self.due, now) + interval
+
+    def allowed_at(self, interval: float) -> float:
+        """From when on the next one may begin."""
+        return self.due - SLACK * interval
 
 
 class Backoff:

@@ -23,6 +23,7 @@ from litestream.replica.bounds import bounds_of
 from litestream.replica.lease import RELEASE_TIMEOUT, Keeper
 from litestream.replica.log import ReplicaLogger, prefixed
 from litestream.replica.loops import Monitor, retain, take_snapshots
+from litestream.replica.pacing import Pace
 from litestream.replica.retention import enforce_retention, expiry_of
 from litestream.replica.snapshot import SnapshotStream, to_the_end
 from litestream.replica.source import WALSource
@@ -95,6 +96,7 @@ class Replica:
         self.synced_at = 0.0
         """When `sync` last ended well, in Unix seconds; 0 if it never did."""
         self._durable = Pos()
+        self._pace = Pace()
         self._listeners: list[Callable[[], None]] = []
         self._monitor: Monitor | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -104,7 +106,7 @@ class Replica:
         if db is not None:
             if lease:
                 self._lease = Keeper(db, client, self.name, self.logger, tidy=retention > 0)
-            self._uploader = Uploader(db, client, self.name, self.logger, metrics, hold=self._hold)
+            self._uploader = Uploader(db, client, self.name, self.logger, metrics, hold=self._hold, began=self._began)
             self._snapshot_total = metrics.replica_snapshot_total.labels(db=db.path, name=self.name)
 
     @property
@@ -186,7 +188,7 @@ class Replica:
         """The monotonic time from which a change may be uploaded: earlier copying gains nothing."""
         if self._monitor is None or self._uploader is None:
             return math.inf
-        return max(self._uploader.uploaded_at + self.sync_interval, self._monitor.retry_at)
+        return max(self._pace.allowed_at(self.sync_interval), self._monitor.retry_at)
 
     # -- running
 
@@ -491,6 +493,9 @@ class Replica:
         return overview
 
     # -- inside
+
+    def _began(self, now: float) -> None:
+        self._pace.began(now, self.sync_interval)
 
     async def _hold(self) -> None:
         """Return while nobody else may write to the replica. `LeaseLostError`."""

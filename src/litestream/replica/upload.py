@@ -50,7 +50,6 @@ class Uploader:
     Attributes:
         pos: what the replica has; the zero position while that is not known.
         newest: name of the last object there; the zero position if there is none, or that is not known.
-        uploaded_at: monotonic time at which the last upload began.
         stored_at: Unix time at which the last object was stored; 0 if this process stored none.
         sent: what this process has stored so far.
     """
@@ -64,11 +63,12 @@ class Uploader:
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
         hold: Callable[[], Awaitable[None]] = at_once,
+        began: Callable[[float], None] = lambda _now: None,
     ) -> None:
-        """`hold` returns, or raises, before each object: whether this process may store one."""
+        """`hold` returns, or raises, before each object: whether this process may store one. `began` is told the time
+        when an upload, of one or more objects, begins."""
         self.pos = Pos()
         self.newest = Pos()
-        self.uploaded_at = float("-inf")
         self.stored_at = 0.0
         self.sent = Sent()
         self._db = db
@@ -77,6 +77,7 @@ class Uploader:
         self._logger = logger
         self._clock = clock
         self._hold = hold
+        self._began = began
         self._tail: Stamp | None = None
         self._note = f"{name} {client.store.url}"  # another store under the same name has had nothing yet
         self._last: Attempt | None = None
@@ -141,6 +142,8 @@ class Uploader:
             segments = pending(self._db.wal_segments(at.generation), at)
             if at > there or (at < there and not segments):
                 raise skipped(at, there)
+            if segments:
+                self._began(self._clock())
             for batch in self._batches(segments):
                 with prefixed(f"write index segments: index={batch[0].index} err="):
                     at, tail = await self._write(at, tail, batch)
@@ -215,7 +218,6 @@ class Uploader:
         body = objects[0] if len(objects) == 1 else await self._joined(objects)
         await self._hold()
         self._remember(at, start, expected, body)
-        self.uploaded_at = started
         stored = await self._client.write_wal_segment(start, body)
         self.newest = start
         self.stored_at = time.time()
