@@ -14,6 +14,9 @@ from litestream.errors import TooManyFilesError
 RESERVE = 128
 """Descriptors that databases which begin leave to those that run: uploads and checkpoints need some for moments."""
 
+NEEDED = 10
+"""Descriptors that a database keeps, about."""
+
 REPEAT = 30.0
 """Seconds between two messages."""
 
@@ -37,8 +40,8 @@ def limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def check_room() -> None:
-    """Raise `TooManyFilesError` unless something that will keep descriptors may begin."""
+def check_room(needed: int = 0) -> None:
+    """Raise `TooManyFilesError` unless something that will keep descriptors may begin; `needed` by those that have."""
     allowed = limit()
     if allowed == resource.RLIM_INFINITY:
         return
@@ -47,7 +50,7 @@ def check_room() -> None:
     except OSError as error:
         raise too_many(error) from error
     os.close(lowest)
-    if lowest >= allowed - min(RESERVE, allowed // 4):
+    if max(lowest, needed) >= allowed - min(RESERVE, allowed // 4):
         raise too_many(None)
 
 
@@ -65,9 +68,29 @@ def too_many(error: OSError | None) -> TooManyFilesError:
     if error is not None and error.errno == errno.ENFILE:
         return TooManyFilesError("too many open files in the system: raise fs.file-max (sysctl)")
     return TooManyFilesError(
-        f"too many open files: the limit is {limit()} (a database needs about 10): "
+        f"too many open files: the limit is {limit()} (a database needs about {NEEDED}): "
         "raise it (ulimit -Hn, LimitNOFILE= of systemd), or replicate fewer databases"
     )
+
+
+class Room:
+    """How many databases have begun: each takes `NEEDED` in the end, though it opens some only when it is at work."""
+
+    def __init__(self) -> None:
+        self._begun = 0
+
+    def enter(self) -> None:
+        """Before a database opens anything. Raises `TooManyFilesError`."""
+        check_room(self._begun * NEEDED)
+        self._begun += 1
+
+    def leave(self) -> None:
+        """It has closed everything, or could not begin."""
+        self._begun -= 1
+
+
+ROOM = Room()
+"""That of this process."""
 
 
 class Shortage:

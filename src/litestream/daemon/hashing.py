@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 from litestream.db.db import DB
+from litestream.descriptors import check_room
 from litestream.errors import LitestreamError
 from litestream.priority import lower_priority
 
@@ -45,6 +46,7 @@ class Hashing:
     async def _run(self) -> None:
         try:
             self._failed = True
+            check_room()  # it keeps a descriptor, and uploads need some for moments
             await asyncio.get_running_loop().run_in_executor(_lane(), self._db.hash_pages)
             self._failed = False
         except LitestreamError as error:

@@ -9,13 +9,14 @@ from urllib.parse import quote
 
 import apsw
 
-from litestream.descriptors import is_lacking, too_many
+from litestream.descriptors import is_lacking, limit, too_many
 from litestream.errors import DatabaseBusyError, DatabaseError, NotADatabaseError, ReadOnlyDatabaseError
 
 SQLITE_VERSION = apsw.sqlite_lib_version()
 """Version of the SQLite library that this process uses (apsw brings its own)."""
 
 _CACHE_PAGES = 2
+_FOR_MOMENTS = 32  # descriptors that others may have had when one was lacking, and have given back since
 """We read one page per transaction. Below 3 pages SQLite does not allocate twenty of them beforehand, which is most of
 what a connection takes: a thousand idle databases must stay small."""
 
@@ -86,7 +87,7 @@ class translated:  # noqa: N801 - reads as a statement: `with translated(path):`
             raise DatabaseBusyError(f"database is busy: {name}") from error
         if isinstance(error, apsw.NotADBError):
             raise NotADatabaseError(f"not a database, or encrypted: {name}") from error
-        if isinstance(error, apsw.CantOpenError):
+        if isinstance(error, apsw.ReadOnlyError | apsw.CantOpenError):  # without a descriptor it tries read-only
             _check_descriptors(error)
         if isinstance(error, apsw.ReadOnlyError | apsw.CantOpenError | apsw.PermissionsError):
             raise ReadOnlyDatabaseError(
@@ -97,12 +98,16 @@ class translated:  # noqa: N801 - reads as a statement: `with translated(path):`
 
 
 def _check_descriptors(error: apsw.Error) -> None:
-    """SQLite does not say why it could not open a file. Raises `TooManyFilesError` if nothing can be opened at all."""
+    """SQLite does not say why it could not open a file. Raises `TooManyFilesError` if hardly any can be opened."""
     try:
-        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        lowest = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # all numbers below it are in use
     except OSError as reason:
         if is_lacking(reason):
             raise too_many(reason) from error
+        return
+    os.close(lowest)
+    if lowest >= limit() - _FOR_MOMENTS:
+        raise too_many(None) from error
 
 
 def printable(path: str) -> str:
