@@ -39,7 +39,7 @@ async def replicating(tmp_path: Path) -> AsyncIterator[tuple[DatabaseTask, DB, R
     db = DB(str(tmp_path / "app.db"))
     replica = Replica(db, open_client(str(tmp_path / "replica")), sync_interval=0.01)
     task = DatabaseTask(db, [replica], watcher)
-    running = asyncio.create_task(task.run())
+    running = asyncio.create_task(task.run(), name="database")
     try:
         await task.tried()
         await until(lambda: replica.pos == db.pos() and not db.pos().is_zero)
@@ -130,17 +130,26 @@ async def test_a_commit_published_long_after_its_frames_is_found(
 async def test_a_replica_outlives_any_surprise_of_its_database(app: App, tmp_path: Path) -> None:
     """An error that nobody expected, while a change waits for its turn, does not end the upload for ever."""
     async with replicating(tmp_path) as (_, db, replica):
-        replica.sync_interval = 0.2
+        replica.sync_interval = 0.5
         with pytest.MonkeyPatch.context() as patch:
+            surprised, real = 0, db.sync
 
-            async def surprise() -> None:
+            async def surprise(*, whole: bool = False) -> None:
+                nonlocal surprised
+                current = asyncio.current_task()
+                if current is not None and current.get_name() == "database":
+                    await real(whole=whole)
+                    return
+                surprised += 1
                 raise ValueError("for the test")
 
-            for _ in range(2):
-                app.ledger(1)
-                await asyncio.sleep(0.05)
             patch.setattr(db, "sync", surprise)
-            await asyncio.sleep(0.4)
+            for _ in range(20):
+                if surprised:
+                    break
+                app.ledger(1)
+                await asyncio.sleep(0.2)
+            assert surprised
         app.ledger(1)
         await until(lambda: replica.pos == db.pos() and db.pos().offset > 0)
         before = db.pos()
