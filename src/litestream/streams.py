@@ -48,6 +48,7 @@ _MAGIC = FRAME_HEADER[:4]
 _CONTENT_CHECKSUM = 0x04  # bit in the flag byte behind the magic
 _HEAD_SIZE = 5  # magic and flag byte
 _MAX_RATIO = 255  # a byte of a block stands for so many at most
+_STORED = 1 << 31  # in the word before a block: it stands there as it is
 _LARGE = 64 << 10
 """Bytes from which on hashing is worth a hop to another thread."""
 
@@ -90,14 +91,8 @@ def seal(data: Buffer, stamp: Stamp) -> bytes:
     return stamped(compress(data), dataclasses.replace(stamp, length=len(data)))
 
 
-class FrameWriter:
-    """Writes one frame in pieces; holds at most one block (4 MiB) of data.
-
-    ::
-
-        for chunk in chunks: yield writer.write(chunk)
-        yield writer.finish()
-        yield writer.seal(stamp)
+class _Frame:
+    """One frame while it is written.
 
     Attributes:
         length: uncompressed bytes taken in so far.
@@ -105,7 +100,6 @@ class FrameWriter:
 
     def __init__(self) -> None:
         self.length = 0
-        self._context, self._header = _begin(auto_flush=False)
         self._hash = hashlib.sha256()
         self._finished = False
 
@@ -113,6 +107,35 @@ class FrameWriter:
     def sha256(self) -> bytes:
         """SHA-256 of everything given out so far: after `finish()`, the stamp's `frame_hash`."""
         return self._hash.digest()
+
+    def seal(self, stamp: Stamp) -> bytes:
+        """The bytes of `stamp` with hash and length filled in, to stand behind the finished frame."""
+        if not self._finished:
+            raise ValueError("the frame is not finished")
+        return dataclasses.replace(stamp, frame_hash=self.sha256, length=self.length).pack()
+
+    def _open(self) -> None:
+        if self._finished:
+            raise ValueError("the frame is finished")
+
+    def _emit(self, data: bytes) -> bytes:
+        self._hash.update(data)
+        return data
+
+
+class FrameWriter(_Frame):
+    """Writes one frame in pieces; holds at most one block (4 MiB) of data.
+
+    ::
+
+        for chunk in chunks: yield writer.write(chunk)
+        yield writer.finish()
+        yield writer.seal(stamp)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._context, self._header = _begin(auto_flush=False)
 
     def write(self, chunk: Buffer) -> bytes:
         """Take `chunk` in; the frame's next bytes, often none."""
@@ -130,23 +153,63 @@ class FrameWriter:
         end: bytes = lz4.frame.compress_flush(self._context)
         return self._emit(self._take_header() + end)
 
-    def seal(self, stamp: Stamp) -> bytes:
-        """The bytes of `stamp` with hash and length filled in, to stand behind the finished frame."""
-        if not self._finished:
-            raise ValueError("the frame is not finished")
-        return dataclasses.replace(stamp, frame_hash=self.sha256, length=self.length).pack()
-
-    def _open(self) -> None:
-        if self._finished:
-            raise ValueError("the frame is finished")
-
     def _take_header(self) -> bytes:
         header, self._header = self._header, b""
         return header
 
-    def _emit(self, data: bytes) -> bytes:
-        self._hash.update(data)
-        return data
+
+class BlockWriter(_Frame):
+    """Writes one frame whose blocks are packed elsewhere, in any threads; holds no data.
+
+    ::
+
+        for block in blocks:
+            packed = pack_block(block)
+            yield writer.take(block, packed)
+            yield packed
+        yield writer.finish()
+        yield writer.seal(stamp)
+    """
+
+    def __init__(self) -> None:
+        import xxhash  # python-lz4 has it inside only
+
+        super().__init__()
+        self._checksum = xxhash.xxh32()
+        self._begun = False
+
+    def take(self, block: Buffer, packed: bytes) -> bytes:
+        """What stands before the next block's `packed` bytes. One call at a time, in the blocks' order.
+
+        `block` is not empty and has at most `BLOCK_SIZE` bytes.
+        """
+        self._open()
+        if not 0 < len(packed) <= len(block) <= BLOCK_SIZE:
+            raise ValueError(f"{len(packed)} bytes are no block of {len(block)}")
+        before = self._take_header() + (len(packed) | (_STORED if len(packed) == len(block) else 0)).to_bytes(
+            4, "little"
+        )
+        self._checksum.update(block)
+        self._hash.update(before)
+        self._hash.update(packed)
+        self.length += len(block)
+        return before
+
+    def finish(self) -> bytes:
+        """The frame's last bytes. Once."""
+        self._open()
+        self._finished = True
+        return self._emit(self._take_header() + bytes(4) + self._checksum.intdigest().to_bytes(4, "little"))
+
+    def _take_header(self) -> bytes:
+        begun, self._begun = self._begun, True
+        return b"" if begun else FRAME_HEADER
+
+
+def pack_block(block: Buffer) -> bytes:
+    """One block's bytes as they stand in a frame: compressed, or as they are if that saves nothing. Any thread."""
+    packed: bytes = lz4.block.compress(block, store_size=False)
+    return packed if len(packed) < len(block) else bytes(block)
 
 
 def read_stamp(tail: Buffer, key: str = "") -> Stamp | None:

@@ -12,6 +12,7 @@ import pytest
 
 from helpers import state
 from helpers.app import App
+from helpers.reading import pieces
 from helpers.replay import replay
 from litestream.core.position import Pos
 from litestream.db import capture, catchup, hashes
@@ -37,7 +38,7 @@ class Scene:
         app.checkpoint("TRUNCATE")
         self.db = self.attach()
         with self.db.open_snapshot() as snapshot:
-            self.snapshot = b"".join(snapshot.chunks())
+            self.snapshot = b"".join(pieces(snapshot))
             snapshot.finish()
         self.index = self.db.pos().index
         self.db.hash_pages()
@@ -166,7 +167,7 @@ def test_frames_that_a_reader_keeps_are_published_whole(scene: Scene, monkeypatc
         segments = scene.db.wal_segments(scene.generation)
         assert [info.offset for info in segments if info.index == segments[-1].index] == [0]
         snapshot = scene.db.open_snapshot()
-        pages, index = b"".join(snapshot.chunks()), snapshot.pos.index
+        pages, index = b"".join(pieces(snapshot)), snapshot.pos.index
         snapshot.finish()
         snapshot.close()
         scene.change(12)

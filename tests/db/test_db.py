@@ -16,9 +16,11 @@ import pytest
 
 from helpers import ledger, state
 from helpers.app import App
+from helpers.reading import pieces
 from helpers.replay import attached, replay
 from litestream.core.position import Pos
 from litestream.core.stamp import Kind
+from litestream.db import checkpoints
 from litestream.db import db as module
 from litestream.db.db import DB
 from litestream.errors import (
@@ -34,7 +36,7 @@ from litestream.streams import open_object
 
 def snapshot_of(db: DB) -> tuple[bytes, int]:
     with db.open_snapshot() as snapshot:
-        data = b"".join(snapshot.chunks())
+        data = b"".join(pieces(snapshot))
         stamp = snapshot.finish()
     assert stamp.kind is Kind.SNAPSHOT
     return data, snapshot.pos.index
@@ -556,13 +558,12 @@ class TestSnapshot:
         self, path: Path, app: App, dbs: list[DB], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A snapshot read while the file changes is a committed state together with the WAL it names."""
-        monkeypatch.setattr("litestream.db.snapshot.CHUNK", 4096)
         app.create(path)
         app.ledger(50)
         db = attached(path, dbs)
         data = bytearray()
         with db.open_snapshot() as snapshot:
-            for chunk in snapshot.chunks():
+            for chunk in pieces(snapshot, 4096):
                 data += chunk
                 app.ledger(1)
                 db.maintain()
@@ -581,7 +582,7 @@ class TestSnapshot:
         with db.open_snapshot() as snapshot:
             db.new_generation("for the test")
             with pytest.raises(GenerationChangedError):
-                list(snapshot.chunks())
+                list(pieces(snapshot))
             with pytest.raises(GenerationChangedError):
                 snapshot.finish()
 
@@ -591,7 +592,7 @@ class TestSeal:
         self, path: Path, app: App, dbs: list[DB], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A seal that cannot have the write lock gives up within its bound."""
-        monkeypatch.setattr(module, "SEAL_TIMEOUT", 0.02)
+        monkeypatch.setattr(checkpoints, "SEAL_TIMEOUT", 0.02)
         app.create(path)
         app.ledger(5)
         db = attached(path, dbs)

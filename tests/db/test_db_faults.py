@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from helpers.app import App, AppError
+from helpers.reading import pieces
 from helpers.replay import attached
 from litestream.core.position import Pos
 from litestream.db import attach as attaching
@@ -166,7 +167,7 @@ class TestAttach:
         app.checkpoint("TRUNCATE")
         db = attached(path, dbs)
         with db.open_snapshot() as snapshot:
-            list(snapshot.chunks())
+            list(pieces(snapshot))
             snapshot.finish()
         if slow != "_hash":
             app.ledger(3)
@@ -271,13 +272,12 @@ class TestSnapshots:
         self, path: Path, app: App, dbs: list[DB], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A snapshot whose upload hangs holds up nothing: what it read is over, and the new file is replicated."""
-        monkeypatch.setattr("litestream.db.snapshot.CHUNK", 4096)
         app.create(path)
         app.ledger(5)
         app.checkpoint("TRUNCATE")
         db = attached(path, dbs)
         snapshot = db.open_snapshot()
-        chunks = snapshot.chunks()
+        chunks = pieces(snapshot, 4096)
         next(chunks)
         app.create(tmp_path / "new.db", name="new")
         app.ledger(2, name="new")

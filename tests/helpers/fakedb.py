@@ -15,7 +15,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -235,14 +235,18 @@ class FakeSnapshot:
     def __init__(self, db: FakeDB) -> None:
         self._db = db
         self._open = True
+        self._at = 0
         self.pos = db.pos()
 
-    def chunks(self) -> Iterator[bytes]:
-        size = self._db.chunk_size
-        for start in range(0, len(self._db.file), size):
-            self._db.on_chunk()
-            self._check()
-            yield bytes(self._db.file[start : start + size])
+    def read(self, buffer: memoryview) -> int:
+        if self._at >= len(self._db.file):
+            return 0
+        self._db.on_chunk()
+        self._check()
+        data = self._db.file[self._at : self._at + min(self._db.chunk_size, len(buffer))]
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
     def finish(self) -> Stamp:
         with self._db._lock:

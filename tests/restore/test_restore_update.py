@@ -174,7 +174,7 @@ actions = st.lists(st.sampled_from(["insert", "delete", "vacuum", "restart", "sn
     cut=st.sampled_from([0, 30, 100]),
     seed=st.integers(0, 2**16),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_random_histories(**drawn: object) -> None:
     """Whatever happened between two states, and wherever the WAL was cut, an updated copy is the later one."""
     asyncio.run(_live_and_update(**drawn))  # type: ignore[arg-type]

@@ -79,7 +79,7 @@ class Attachment:
         It is what proves at the next start that nothing was written in between, where there is no WAL to prove it.
         """
         cursor = self.capture.cursor
-        if not cursor.header and self.reader.at_rest and self.state.base_sha256 != sha256:
+        if sha256 and not cursor.header and self.reader.at_rest and self.state.base_sha256 != sha256:
             self.state.base_sha256 = sha256
             states.store(self.meta, self.state, self.access)
 

@@ -52,7 +52,7 @@ SEGMENT_LIMIT = 4 * 1024 * 1024
 _AHEAD = 2
 """Segments that are read while one is compressed."""
 _NICE = 5
-"""How much less than the application's writer the thread that compresses a backlog is given."""
+"""How much less than others the thread that compresses a backlog is given."""
 
 _READINGS = 20
 _READING_PAUSE = 0.0002  # seconds, times the attempt: a writer needs microseconds between two reads of ours
@@ -170,6 +170,8 @@ class Capture:
         self.last_commit_ns = last_commit_ns
         self.noticed_ns = 0
         """When the change that the next copy takes was first seen; 0: at the copy itself."""
+        self.quiet: Callable[[], bool] = lambda: True
+        """Whether the application's writer is still: a second processor is for a backlog only then."""
         self.copied_bytes = 0
         """Bytes of WAL copied since the attach."""
         self._writer = writer
@@ -254,7 +256,8 @@ class Capture:
                 reached = False
                 break
             data, after = self._read_segment(cursor, end, least)
-            waiting.append((cursor, after, data, _packer().submit(compress, data) if several else None))
+            beside = _packer().submit(compress, data) if several and self.quiet() else None
+            waiting.append((cursor, after, data, beside))
             cursor = after
             if len(waiting) > _AHEAD:
                 self._keep(*waiting.popleft(), now)
@@ -369,7 +372,7 @@ def changes(data: bytes | bytearray, size: int, head: int) -> Iterator[tuple[int
 
 @lru_cache(maxsize=1)
 def _packer() -> ThreadPoolExecutor:
-    """The thread that compresses what a backlog holds, beside the one that reads and writes; behind the writer's."""
+    """The thread that compresses what a backlog holds, beside the one that reads and writes."""
     return ThreadPoolExecutor(1, thread_name_prefix="litestream-pack", initializer=lower_priority, initargs=(_NICE,))
 
 

@@ -51,6 +51,8 @@ SHADOW_LIMIT = 64 * 1024 * 1024
 """Bytes of shadow WAL that are kept for a replica that is down, and more for a database, or a WAL, that is larger."""
 SHADOW_WALS = 4
 """WALs of the present size that are kept for it."""
+QUIET = 0.05
+"""Seconds without a change after which the application's writer is taken to be still."""
 INLINE_LIMIT = 256 * 1024
 """Bytes that are copied on the event loop itself: cheaper than a change of threads."""
 
@@ -107,7 +109,7 @@ class DB:
         self._acknowledged: dict[str, Pos | None] = {}
         self._notes = Notes(self.meta_path)
         self._notified = Pos()
-        self._change_ns = 0
+        self._change_ns, self._changed_at = 0, float("-inf")
         self._checkpoints = Checkpoints(self.stats, self.logger, self._path)
         self._guard: Guard | None = None
         self.stopping = False  # what takes long gives up
@@ -212,11 +214,11 @@ class DB:
                     return
                 if not self._lost and attached.capture.pending() <= INLINE_LIMIT:
                     if not whole:
-                        self._copy()
+                        self.copy()
                     return
             finally:
                 self._lock.release()
-        await self.call(self._copy, whole)
+        await self.call(self.copy, whole)
 
     async def call(self, fn: Callable[..., T], *args: object) -> T:
         """Run blocking work in this database's lane. A cancelled call goes on running there; its result is dropped."""
@@ -280,6 +282,7 @@ class DB:
 
     def noticed(self) -> None:
         """The file system said that something changed: what is copied next is not older than this."""
+        self._changed_at = time.monotonic()
         if not self._change_ns:
             self._change_ns = self.clock()
 
@@ -307,7 +310,7 @@ class DB:
                     self._reattach()
             finally:
                 self._maintenance.release()
-        self._copy()
+        self.copy()
         return self.pos() != before
 
     def maintain(self) -> None:
@@ -317,7 +320,7 @@ class DB:
             if self._attached is None or self._lost:
                 self._reattach()
             with self._lock:
-                overlapped = self._overlap()
+                overlapped = self.overlap()
                 attached = self._attached
                 action = self._choose(attached) if attached is not None else Action.NONE
             if not overlapped:
@@ -331,7 +334,7 @@ class DB:
             if self._attached is None or self._lost:
                 self._reattach()
             with self._lock:
-                overlapped, attached = self._overlap(), self._attached
+                overlapped, attached = self.overlap(), self._attached
             if overlapped and attached is not None:
                 self._checkpoints.run(self, attached, Action.SEAL if seal else Action.PASSIVE)
 
@@ -424,7 +427,7 @@ class DB:
 
     # -- inside: copying
 
-    def _copy(self, whole: bool = False) -> None:
+    def copy(self, whole: bool = False) -> None:
         started = time.perf_counter()
         with self._lock:
             attached = self._attached
@@ -462,7 +465,7 @@ class DB:
         for callback in list(self._subscribers):
             callback()
 
-    def _overlap(self) -> bool:
+    def overlap(self) -> bool:
         """Begin a newer reader, copy everything, end the older one. On any error the older one stays.
 
         False if continuity turned out to be lost: attach again.
@@ -472,7 +475,7 @@ class DB:
             return False
         newer = attached.source.begin_reader()
         try:
-            self._copy()
+            self.copy()
             if not self._lost:
                 with local_errors(self.meta_path):
                     attached.shadow.persist(least_of(self._acknowledged.values(), self.pos()))
@@ -529,8 +532,12 @@ class DB:
             if old is not None:
                 old.capture.hashes.trim()
                 source.end_reader(old.reader)
+            new.capture.quiet = self._is_quiet
             self._attached, self._lost = new, ""
         self._notify()
+
+    def _is_quiet(self) -> bool:
+        return time.monotonic() - self._changed_at > QUIET
 
     def _detach(self, *, in_order: bool = False) -> None:
         attached, self._attached = self._attached, None
@@ -558,14 +565,6 @@ class DB:
         """Whether an attachment is still the one, and not lost. Under the lock."""
         return self._attached is attached and not self._lost
 
-    def copy(self) -> None:
-        """Copy what is committed. Under the lock."""
-        self._copy()
-
-    def overlap(self) -> bool:
-        """Let our reader move on; False if continuity turned out to be lost. Under the lock."""
-        return self._overlap()
-
     # -- inside: snapshots
 
     def _ready(self) -> Attachment:
@@ -575,7 +574,7 @@ class DB:
 
     def _copied(self, attached: Attachment) -> Attachment:
         """The attachment, with everything copied that is committed by now."""
-        self._copy()
+        self.copy()
         if self._lost:
             raise GenerationChangedError("generation changed during snapshot")
         return attached

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -15,7 +15,8 @@ from litestream.errors import GenerationChangedError
 if TYPE_CHECKING:
     from litestream.sqlite.source import Reader, Source
 
-CHUNK = 4 * 1024 * 1024
+HASHED_SIZE = 64 << 20
+"""Bytes of a file up to which it is hashed as a whole: of a larger one, the hashes of its pages say more and later."""
 
 
 class DatabaseSnapshot:
@@ -24,7 +25,7 @@ class DatabaseSnapshot:
     The reader keeps every page that the copy needs either in the file or in the WAL from `pos.index` on. What is read
     is a committed state only together with the WAL up to the position that `finish` writes into the stamp.
 
-    `chunks` may run in any one thread at a time; `close` ends the reader, whatever happened before, and may come from
+    `read` may run in any one thread at a time; `close` ends the reader, whatever happened before, and may come from
     another thread: what is read later is an error.
     """
 
@@ -45,33 +46,35 @@ class DatabaseSnapshot:
         self._finish = finish
         self._check = check
         self._closed = closed
-        self._sha256 = hashlib.sha256()
+        self._offset = 0
+        self._sha256 = hashlib.sha256() if self.size <= HASHED_SIZE else None
         self._reading = threading.Lock()
 
-    def chunks(self) -> Iterator[bytes]:
-        """The file in pieces of 4 MiB. Raises `GenerationChangedError` if its history ended meanwhile.
+    def read(self, buffer: memoryview) -> int:
+        """The file's next bytes; fewer than the buffer has room for only at its end, and none behind it.
 
-        A file that shrinks while it is read is no error: the pages that are gone are beyond the size which the WAL
-        up to the required position gives it, or are written anew by that WAL; they read as zeros.
+        Raises `GenerationChangedError` if its history ended meanwhile. A file that shrinks while it is read is no
+        error: the pages that are gone are beyond the size which the WAL up to the required position gives it, or are
+        written anew by that WAL; they read as zeros.
         """
-        offset = 0
-        while offset < self.size:
-            size = min(CHUNK, self.size - offset)
-            with self._reading:
-                self._check()
-                if self._reader is None:
-                    raise GenerationChangedError("the snapshot was ended")
-                data = self._source.read_database(offset, size)
-            if len(data) < size:
-                data += bytes(size - len(data))
-            self._sha256.update(data)
-            yield data
-            offset += size
+        buffer = buffer[: self.size - self._offset]
+        if not buffer:
+            return 0
+        with self._reading:
+            self._check()
+            if self._reader is None:
+                raise GenerationChangedError("the snapshot was ended")
+            count = self._source.read_database_into(buffer, self._offset)
+        buffer[count:] = bytes(len(buffer) - count)
+        if self._sha256 is not None:
+            self._sha256.update(buffer)
+        self._offset += len(buffer)
+        return len(buffer)
 
     @property
     def sha256(self) -> str:
-        """Hash of what was read."""
-        return self._sha256.hexdigest()
+        """Hash of what was read; empty for a file of more than `HASHED_SIZE` bytes."""
+        return self._sha256.hexdigest() if self._sha256 is not None else ""
 
     def finish(self) -> Stamp:
         """Copy every committed frame, then the stamp to write behind the snapshot (length and hash not filled in)."""

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Iterator
+from collections import deque
+from collections.abc import Awaitable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from litestream.core.stamp import Stamp
 from litestream.errors import GenerationChangedError
 from litestream.replica.source import SnapshotSource, WALSource
-from litestream.streams import FrameWriter
+from litestream.streams import BLOCK_SIZE, BlockWriter, pack_block
 
 T = TypeVar("T")
 
 
+_AHEAD = 3
+"""Blocks that are packed, or wait for it, beside the one that is given out: 4 MiB and what it packs to each."""
+_WORKERS = 2
+
+
 class SnapshotStream:
-    """Reads and compresses a database file piece by piece. Blocking; any thread, one at a time.
+    """Reads and compresses a database file block by block, on two processors. Blocking; any thread, one at a time.
 
     `close` may be called at any moment, also while a cancelled `open` or `read` still runs in some thread: it waits
     for that, and nothing is opened after it. A transaction left open would keep the application's WAL from restarting.
@@ -27,23 +34,47 @@ class SnapshotStream:
         self._lock = threading.Lock()
         self._closed = False
         self._source: SnapshotSource | None = None
-        self._chunks: Iterator[bytes] = iter(())
-        self._writer = FrameWriter()
+        self._writer = BlockWriter()
+        self._pool: ThreadPoolExecutor | None = None
+        self._free: list[memoryview] = []  # buffers are used again: fresh memory costs more than packing saves
+        self._packing: deque[tuple[memoryview, int, Future[bytes]]] = deque()
 
     def open(self) -> SnapshotSource:
         """Begin the transaction."""
         with self._lock:
             self._check()
             self._source = self._db.open_snapshot()
-            self._chunks = self._source.chunks()
             return self._source
 
     def read(self) -> bytes | None:
-        """The next compressed bytes, perhaps none yet; None when all of the file was read."""
+        """The next compressed bytes; None when all of the file was read."""
         with self._lock:
             self._check()
-            chunk = next(self._chunks, None)
-            return None if chunk is None else self._writer.write(chunk)
+            while len(self._packing) < _AHEAD and self._read_block():
+                pass
+            if not self._packing:
+                return None
+            buffer, count, packed = self._packing.popleft()
+            before = self._writer.take(buffer[:count], packed.result())
+            self._free.append(buffer)
+            return before + packed.result()
+
+    def _read_block(self) -> bool:
+        """Read a block and have it packed. False if the file has no more."""
+        assert self._source is not None, "open() comes first"
+        buffer = self._free.pop() if self._free else memoryview(bytearray(BLOCK_SIZE))
+        count = self._source.read(buffer)
+        if not count:
+            self._free.append(buffer)
+            return False
+        if count < len(buffer) and self._pool is None:  # a small database: no thread is worth it
+            done: Future[bytes] = Future()
+            done.set_result(pack_block(buffer[:count]))
+            self._packing.append((buffer, count, done))
+            return True
+        self._pool = self._pool or ThreadPoolExecutor(_WORKERS, thread_name_prefix="litestream-snapshot")
+        self._packing.append((buffer, count, self._pool.submit(pack_block, buffer[:count])))
+        return True
 
     def finish(self) -> tuple[bytes, Stamp]:
         """The frame's last bytes, and the stamp (not filled in) of the committed state it belongs to. Closes."""
@@ -70,6 +101,10 @@ class SnapshotStream:
 
     def _close(self) -> None:
         self._closed = True
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._free.clear()
+        self._packing.clear()
         source, self._source = self._source, None
         if source is not None:
             source.close()

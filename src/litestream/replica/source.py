@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from litestream.core.position import Pos, WALSegmentInfo
@@ -19,8 +19,11 @@ class SnapshotSource(Protocol):
         """The database's position when this began; its index is the snapshot's."""
         ...
 
-    def chunks(self) -> Iterator[bytes]:
-        """The file in pieces of at most 4 MiB. Raises `GenerationChangedError` if its generation ended."""
+    def read(self, buffer: memoryview) -> int:
+        """The file's next bytes, as many as there is room for or fewer; none only at its end.
+
+        Raises `GenerationChangedError` if its generation ended.
+        """
         ...
 
     def finish(self) -> Stamp:

@@ -233,6 +233,13 @@ class Source:
         """Bytes of the database file, through the one descriptor on it."""
         return os.pread(self._database, size, offset)
 
+    def read_database_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill `buffer` with bytes of the database file; fewer than it holds where the file ends."""
+        done = 0
+        while done < len(buffer) and (count := os.preadv(self._database, [buffer[done:]], offset + done)):
+            done += count
+        return done
+
     def identity(self) -> tuple[int, int]:
         """Device and inode of the database file."""
         info = os.fstat(self._database)
