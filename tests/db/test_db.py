@@ -21,7 +21,6 @@ from helpers.replay import attached, replay
 from litestream.core.position import Pos
 from litestream.core.stamp import Kind
 from litestream.db import checkpoints
-from litestream.db import db as module
 from litestream.db.db import DB
 from litestream.errors import (
     DatabaseAbsentError,
