@@ -27,6 +27,7 @@ from litestream.db.hashes import ENTRY, PageHashes
 from litestream.db.staged import StagedIndex
 from litestream.errors import ContinuityLostError, DatabaseBusyError
 from litestream.sqlite.pages import PIECE, LivePages
+from litestream.sqlite.walwriter import with_last
 from litestream.streams import compress
 
 LIVE_LIMIT = 64 << 20
@@ -131,7 +132,7 @@ class CatchUp:
             ended_checksum=before.checksum if before.header else (0, 0),
         )
         first = cursor
-        for piece, last in _with_last(self._pieces(before.db_pages)):
+        for piece, last in with_last(self._pieces(before.db_pages)):
             if last:
                 piece[4 - self._size : 8 - self._size] = self._pages.total.to_bytes(4, "big")
             checksum = chain_frames(
@@ -204,17 +205,6 @@ class CatchUp:
                     yield waiting.pop(0).result()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _with_last(pieces: Iterator[bytearray]) -> Iterator[tuple[bytearray, bool]]:
-    """Each piece, and whether it is the last."""
-    held: bytearray | None = None
-    for piece in pieces:
-        if held is not None:
-            yield held, False
-        held = piece
-    if held is not None:
-        yield held, True
 
 
 def tell(

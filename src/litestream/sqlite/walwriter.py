@@ -80,7 +80,7 @@ class WALWriter:
             # Old frames under an old header must never meet new ones after a power cut.
             os.pwrite(self._wal, wal.raw, 0)
             os.fsync(self._wal)
-        for piece, last in _with_last(pieces):
+        for piece, last in with_last(pieces):
             _set_commits(piece, page_size, db_pages if last else 0)
             checksum = chain_frames(piece, page_size=page_size, start=checksum, salts=wal.salts, big=wal.big)
             count = len(piece) // frame_size(page_size)
@@ -132,8 +132,8 @@ class WALWriter:
         _write(self._shm, raw, 0)
 
 
-def _with_last(pieces: Iterable[bytearray]) -> Iterator[tuple[bytearray, bool]]:
-    """Each piece, and whether it is the last."""
+def with_last(pieces: Iterable[bytearray]) -> Iterator[tuple[bytearray, bool]]:
+    """Each piece, and whether it is the last one."""
     held: bytearray | None = None
     for piece in pieces:
         if held is not None:
