@@ -20,6 +20,7 @@ import asyncio
 import re
 import time
 import traceback
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -94,9 +95,9 @@ class NetworkContract:
     credential_hint = r"(?i)credential|key|password|token|sas|user"
     part = 20 << 20
 
+    @abstractmethod
     def open_at(self, port: int, *, tls: bool = False, wrong_credentials: bool = False, missing: bool = False) -> Store:
         """The back end at a port of loopback."""
-        raise NotImplementedError
 
     @contextmanager
     def tls_server(self, pair: Pair) -> Iterator[TCPProxy]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+from abc import abstractmethod
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -63,13 +64,13 @@ class Suites(SentContract, NetworkContract):
             assert caught.value.permanent
         assert await keys(store) == []
 
+    @abstractmethod
     def credentials(self) -> dict[str, str]:
         """Both settings, one of them empty."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wrong(self) -> dict[str, str]:
         """The same with credentials that Azure refuses."""
-        raise NotImplementedError
 
     def open_at(self, port: int, *, tls: bool = False, wrong_credentials: bool = False, missing: bool = False) -> Store:
         """The store at a port."""

@@ -133,11 +133,8 @@ class Output:
     @contextmanager
     def errors(self) -> Iterator[None]:
         """Turns what the operating system says into one of our errors."""
-        try:
+        with disk_errors("the restored database", self.name):
             yield
-        except OSError as error:
-            what = "no room for" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "cannot write"
-            raise RestoreError(f"{what} the restored database: {self.name}: {error.strerror or error}") from error
 
     # -- inside
 
@@ -162,6 +159,16 @@ class Output:
         if moved:
             fsutil.fsync_dir(self.directory)
         return moved
+
+
+@contextmanager
+def disk_errors(what: str, name: str) -> Iterator[None]:
+    """Turns what the operating system says of writing `what` into a `RestoreError`; `name` is the path, printable."""
+    try:
+        yield
+    except OSError as error:
+        cannot = "no room for" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "cannot write"
+        raise RestoreError(f"{cannot} {what}: {name}: {error.strerror or error}") from error
 
 
 def _is_file(path: str) -> bool:

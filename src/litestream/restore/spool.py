@@ -32,6 +32,7 @@ from litestream.client import ReplicaClient
 from litestream.errors import CorruptObjectError, RestoreError
 from litestream.restore.beside import beside, shown
 from litestream.restore.model import Plan
+from litestream.restore.output import disk_errors
 from litestream.storage.protocol import ObjectInfo, Store
 from litestream.storage.reading import closing
 from litestream.storage.wrappers.wrapper import Wrapper
@@ -226,11 +227,8 @@ class Spool:
     @contextmanager
     def errors(self) -> Iterator[None]:
         """Turns what the operating system says into one of our errors."""
-        try:
+        with disk_errors("what -resume keeps", shown(self.path)):
             yield
-        except OSError as error:
-            what = "no room for" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "cannot write"
-            raise RestoreError(f"{what} what -resume keeps: {shown(self.path)}: {error.strerror or error}") from error
 
     def _remove(self, wanted: set[str]) -> None:
         for name in os.listdir(self.path):
