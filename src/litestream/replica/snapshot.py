@@ -6,19 +6,22 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Awaitable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import lru_cache
 from typing import TypeVar
 
 from litestream.core.stamp import Stamp
 from litestream.errors import GenerationChangedError
 from litestream.replica.source import SnapshotSource, WALSource
-from litestream.streams import BLOCK_SIZE, BlockWriter, pack_block
+from litestream.streams import BlockWriter, pack_block
 
 T = TypeVar("T")
 
 
+_BLOCK = 2 << 20
+"""Bytes of a block: as quick as the format's greatest, 4 MiB, in half of the memory; smaller ones restore slower."""
 _AHEAD = 3
-"""Blocks that are packed, or wait for it, beside the one that is given out: 4 MiB and what it packs to each."""
+"""Blocks that are packed, or wait for it, beside the one that is given out."""
 _WORKERS = 2
 
 
@@ -35,7 +38,6 @@ class SnapshotStream:
         self._closed = False
         self._source: SnapshotSource | None = None
         self._writer = BlockWriter()
-        self._pool: ThreadPoolExecutor | None = None
         self._free: list[memoryview] = []  # buffers are used again: fresh memory costs more than packing saves
         self._packing: deque[tuple[memoryview, int, Future[bytes]]] = deque()
 
@@ -62,18 +64,17 @@ class SnapshotStream:
     def _read_block(self) -> bool:
         """Read a block and have it packed. False if the file has no more."""
         assert self._source is not None, "open() comes first"
-        buffer = self._free.pop() if self._free else memoryview(bytearray(BLOCK_SIZE))
+        buffer = self._free.pop() if self._free else memoryview(bytearray(_BLOCK))
         count = self._source.read(buffer)
         if not count:
             self._free.append(buffer)
             return False
-        if count < len(buffer) and self._pool is None:  # a small database: no thread is worth it
-            done: Future[bytes] = Future()
-            done.set_result(pack_block(buffer[:count]))
-            self._packing.append((buffer, count, done))
-            return True
-        self._pool = self._pool or ThreadPoolExecutor(_WORKERS, thread_name_prefix="litestream-snapshot")
-        self._packing.append((buffer, count, self._pool.submit(pack_block, buffer[:count])))
+        if count < len(buffer) and not self._packing:  # a small database, or the rest of one: no thread is worth it
+            packed: Future[bytes] = Future()
+            packed.set_result(pack_block(buffer[:count]))
+        else:
+            packed = _packers().submit(pack_block, buffer[:count])
+        self._packing.append((buffer, count, packed))
         return True
 
     def finish(self) -> tuple[bytes, Stamp]:
@@ -101,13 +102,18 @@ class SnapshotStream:
 
     def _close(self) -> None:
         self._closed = True
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        wait([packed for _, _, packed in self._packing if not packed.cancel()])  # they read from the buffers
         self._free.clear()
         self._packing.clear()
         source, self._source = self._source, None
         if source is not None:
             source.close()
+
+
+@lru_cache(maxsize=1)
+def _packers() -> ThreadPoolExecutor:
+    """The threads that compress, for all snapshots of the process: many at a time must not take every processor."""
+    return ThreadPoolExecutor(_WORKERS, thread_name_prefix="litestream-snapshot")
 
 
 async def to_the_end(work: Awaitable[T]) -> T:
