@@ -9,6 +9,7 @@ second whether something happened that no event told of.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -41,6 +42,9 @@ SWEEP_INTERVAL = 1.0
 
 _LOOK_AGAIN = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 """Seconds between looks after a change: frames are written, perhaps fsynced, and only then published as committed."""
+
+_MUCH = SEGMENT_LIMIT // 8
+"""Bytes that are not copied yet from which on a writer is taken to be busy."""
 
 _COPY_BESIDE = 0.02
 """Seconds between looks at what is to be copied while a checkpoint runs."""
@@ -315,7 +319,8 @@ class DatabaseTask:
         overlap_at = begun + OVERLAP_DELAY
         looks, calm = 0, True
         while (now := time.monotonic()) < overlap_at:
-            if self._due(now):
+            due = self._due(now)
+            if due:
                 before = self.db.pos()
                 try:
                     await self.db.sync()
@@ -324,22 +329,29 @@ class DatabaseTask:
                 if self.db.lost:
                     break
                 looks = 0 if self.db.pos() != before else looks + 1
-            pause = _LOOK_AGAIN[min(looks, len(_LOOK_AGAIN) - 1)] if looks else overlap_at - now
+            pause = _LOOK_AGAIN[min(looks, len(_LOOK_AGAIN) - 1)] if due and looks else overlap_at - now
             next_due = min((replica.due_at() for replica in self.replicas), default=overlap_at)
             if next_due > now:
                 pause = min(pause, next_due - now)
             pause = min(pause, max(0.0, overlap_at - time.monotonic()))
-            if next_due > now:
+            if due:
+                await self._wait(pause)
+            else:
                 await asyncio.sleep(pause)  # whatever changes meanwhile, nothing is copied before
-            if self._changed.is_set() or await self._wait(0.0 if next_due > now else pause):
+            if self._changed.is_set():
                 self._changed.clear()
                 looks, calm = 0, False
             if not calm and time.monotonic() >= overlap_at and self._may_put_off(begun):
                 overlap_at, calm = min(overlap_at + OVERLAP_DELAY, begun + OVERLAP_LATEST), True
-                if (self.db.uncopied() or 0) >= SEGMENT_LIMIT:
-                    await self.db.sync(whole=True)
+                await self._copy_what_fills()
         await self._maintain()
         self._quiet_since = time.monotonic()
+
+    async def _copy_what_fills(self) -> None:
+        """Copy what fills a segment, so that there is no more than that to copy once somebody waits for it."""
+        if (self.db.uncopied() or 0) >= SEGMENT_LIMIT:
+            with contextlib.suppress(DatabaseBusyError):  # the overlap meets it too, and sees to it
+                await self.db.sync(whole=True)
 
     def _may_put_off(self, begun: float) -> bool:
         """Whether the overlap of a round that began at `begun` can wait, while a writer is at work: nobody does."""
@@ -377,11 +389,10 @@ class DatabaseTask:
     async def _maintain(self) -> None:
         await self._farewell()
         try:
-            work = asyncio.ensure_future(self.db.call(self._maintain_what_is_there))
-            while not (await asyncio.wait([work], timeout=_COPY_BESIDE))[0]:
-                if (self.db.uncopied() or 0) >= SEGMENT_LIMIT:
-                    await self.db.sync(whole=True)  # a checkpoint of much takes long: the writer does not wait for it
-            await work
+            if (self.db.uncopied() or 0) < _MUCH:
+                await self.db.call(self._maintain_what_is_there)
+            else:
+                await self._maintain_and_copy()
         except DatabaseBusyError as error:
             # The older reader is still held: nothing moved, nothing is lost. The next sweep tries again.
             self._logger.debug("overlap put off", extra={"fields": {"db": self.db.path, "reason": str(error)}})
@@ -391,6 +402,17 @@ class DatabaseTask:
             return
         self._busy_since = 0.0
         self._recovered()
+
+    async def _maintain_and_copy(self) -> None:
+        """Maintain, and copy on meanwhile: a checkpoint of much takes long, and a busy writer does not wait for it."""
+        work = asyncio.ensure_future(self.db.call(self._maintain_what_is_there))
+        try:
+            while not (await asyncio.wait([work], timeout=_COPY_BESIDE))[0]:
+                await self._copy_what_fills()
+            await work
+        finally:
+            if not work.cancel() and not work.cancelled():
+                work.exception()  # whatever ended this says more
 
     def _maintain_what_is_there(self) -> None:
         """Maintain, unless the file went away while this waited for a thread: the farewell comes first then."""
