@@ -52,11 +52,11 @@ async def replicating(tmp_path: Path) -> AsyncIterator[tuple[DatabaseTask, DB, R
         watcher.close()
 
 
-async def until(condition: object, seconds: float = 10) -> None:
+async def until(condition: object, seconds: float = 10, *, step: float = 0.01) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(step)
 
 
 async def test_a_wal_index_left_half_written_is_repaired_by_the_overlap(
@@ -155,3 +155,21 @@ async def test_a_replica_outlives_any_surprise_of_its_database(app: App, tmp_pat
         before = db.pos()
         app.ledger(1)
         await until(lambda: replica.pos == db.pos() != before)
+
+
+async def test_followers_do_not_wait_for_a_replica(app: App, tmp_path: Path) -> None:
+    """While the replica may not upload yet, a followed database is copied at each commit, not with the next overlap."""
+    async with replicating(tmp_path) as (_, db, replica):
+        replica.sync_interval = 60.0
+        app.ledger(1)
+        await until(lambda: replica.pos == db.pos())
+        db.followers = 1
+        took = []
+        for _ in range(12):
+            before = db.pos()
+            await asyncio.to_thread(app.ledger, 1)
+            began = time.monotonic()
+            await until(lambda before=before: db.pos() != before, step=0.001)
+            took.append(time.monotonic() - began)
+            await asyncio.sleep(0.015)
+        assert sorted(took)[6] < 0.03, took
