@@ -6,16 +6,14 @@ It is a process of its own so that its clock is not the application's, and never
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
 import os
 import select
 import struct
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from benchmarks.helper import Helper
 from benchmarks.measure import now
 
 _MOVED_TO, _CLOSE_WRITE, _CREATE, _IS_DIR = 0x80, 0x8, 0x100, 0x40000000
@@ -94,7 +92,7 @@ class _Tree:
                 self.note(when, path)
 
 
-def _serve(root: str, pipe: Connection, keep: bool) -> None:
+def _serve(pipe: Connection, root: str, keep: bool) -> None:
     os.setpgrp()  # Ctrl-C goes to the command, which ends this one
     tree = _Tree(keep)
     tree.add(root)
@@ -114,45 +112,28 @@ def _serve(root: str, pipe: Connection, keep: bool) -> None:
                 return
 
 
-class Watcher:
-    """The process, from here; a context manager. With `keep` each file's content is read as it appears."""
+class Watcher(Helper):
+    """The process, from here. With `keep` each file's content is read as it appears."""
 
     def __init__(self, root: Path, *, keep: bool = False) -> None:
         root.mkdir(parents=True, exist_ok=True)
-        context = multiprocessing.get_context("spawn")
-        self._pipe, child = context.Pipe()
-        self._process = context.Process(target=_serve, args=(str(root), child, keep), daemon=True)
-        self._process.start()
-        child.close()
-        self._pipe.recv()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process.is_alive():
-            self._process.kill()
-        self._process.join()
-        self._process.close()
-        self._pipe.close()
+        super().__init__(_serve, str(root), keep)
 
     def count(self) -> int:
         """How many files became visible so far."""
-        self._pipe.send("count")
-        counted: int = self._pipe.recv()
+        self.pipe.send("count")
+        counted: int = self.pipe.recv()
         return counted
 
     def peek(self) -> list[Seen]:
         """All so far, without their content."""
-        self._pipe.send("peek")
-        seen: list[Seen] = self._pipe.recv()
+        self.pipe.send("peek")
+        seen: list[Seen] = self.pipe.recv()
         return seen
 
     def stop(self) -> list[Seen]:
         """All, and the end of the process."""
-        self._pipe.send("stop")
-        seen: list[Seen] = self._pipe.recv()
-        self._process.join()
+        self.pipe.send("stop")
+        seen: list[Seen] = self.pipe.recv()
+        self.ended()
         return seen

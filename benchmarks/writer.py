@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import mmap
-import multiprocessing
 import os
 import struct
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from benchmarks.data import PAGE, TABLE, Bodies, application
+from benchmarks.helper import Helper
 from benchmarks.measure import MIB, SECOND, now, percentile
 from benchmarks.objects import mark
 
@@ -85,7 +83,7 @@ class _Frames:
         return self.total
 
 
-def _write(path: Path, load: Load, pipe: Connection) -> None:
+def _write(pipe: Connection, path: Path, load: Load) -> None:
     os.setpgrp()  # Ctrl-C goes to the command, which ends this one
     bodies = Bodies(5)
     delays: list[int] = []
@@ -122,36 +120,19 @@ def _write(path: Path, load: Load, pipe: Connection) -> None:
         pipe.recv()
 
 
-class Writer:
-    """The process, from here; a context manager. The database stays open until `close`, so nothing is checkpointed."""
+class Writer(Helper):
+    """The process, from here. The database stays open until `close`, so nothing is checkpointed."""
 
     def __init__(self, path: Path, load: Load) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, child = context.Pipe()
-        self._process = context.Process(target=_write, args=(path, load, child), daemon=True)
-        self._process.start()
-        child.close()
-        self._pipe.recv()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process.is_alive():
-            self._process.kill()
-        self._process.join()
-        self._process.close()
-        self._pipe.close()
+        super().__init__(_write, path, load)
 
     def run(self) -> Written:
         """Write, to the end."""
-        self._pipe.send("go")
-        written: Written = self._pipe.recv()
+        self.pipe.send("go")
+        written: Written = self.pipe.recv()
         return written
 
     def close(self) -> None:
         """Close the database."""
-        self._pipe.send("close")
-        self._process.join()
+        self.pipe.send("close")
+        self.ended()
