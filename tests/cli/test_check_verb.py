@@ -275,7 +275,11 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
         with subprocess.Popen(
             command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
+            server.settimeout(20)
             connection, _ = server.accept()
+            while b"/b/app/" not in connection.recv(65536):  # the port may have been another server's before
+                connection.close()
+                connection, _ = server.accept()
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=20)
             connection.close()

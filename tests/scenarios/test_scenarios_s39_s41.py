@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -38,6 +39,17 @@ def another(rig: Rig, apps: Callable[[], App], transactions: int) -> Path:
     return path
 
 
+def _removed(directory: Path) -> bool:
+    """Delete a directory that somebody may still be writing to; whether it has gone."""
+    try:
+        shutil.rmtree(directory)
+    except OSError as e:
+        if e.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+            raise
+        return not directory.exists()
+    return True
+
+
 @pytest.mark.parametrize("running", [False, True], ids=["while down", "while running"])
 def test_s39_local_state_deleted(rig: Rig, app: App, running: bool) -> None:
     """The local state is disposable: deleted at any time, replication goes on and the old history stays."""
@@ -46,7 +58,7 @@ def test_s39_local_state_deleted(rig: Rig, app: App, running: bool) -> None:
     rig.reach(10)
     if not running:
         assert daemon.stop() == 0
-    shutil.rmtree(rig.meta)
+    wait_until(lambda: _removed(rig.meta), "the local state is deleted")
     n = app.ledger(10)
     if not running:
         rig.start()
