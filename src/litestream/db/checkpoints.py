@@ -22,7 +22,7 @@ class Checkpointed(Protocol):
     def locked(self) -> AbstractContextManager[object]: ...
     def is_current(self, attached: Attachment) -> bool: ...
     def copy(self) -> None: ...
-    def overlap(self) -> bool: ...
+    def overlap(self, *, hold: bool = False) -> bool: ...
 
 
 class Checkpoints:
@@ -63,7 +63,7 @@ class Checkpoints:
         for number in range(SEAL_ROUNDS if action is Action.SEAL else 1):
             if number:
                 with db.locked():
-                    if not db.overlap():
+                    if not db.overlap(hold=True):
                         break
             frames = attached.reader.frames
             try:
@@ -71,15 +71,21 @@ class Checkpoints:
             except DatabaseError:
                 self._stats.checkpoint_failed(action.name)
                 raise
+            finally:
+                attached.source.let_checkpoints()
             parsed = attached.source.wal_index()
             pinned = not complete and parsed is not None and parsed[1] < min(frames, parsed[0].max_frame)
             with db.locked():
                 if not db.is_current(attached):
                     return
                 db.copy()  # the bulk first: the newer reader's mark is then close to the end
-                if not db.overlap() or pinned or attached.reader.at_rest:
+                # Only for a WAL that can start over. A mark that moves on under load has the application, which tries
+                # a checkpoint after each commit, backfill all that came since.
+                if complete and (not db.overlap() or attached.reader.at_rest):
                     break
-                if action is Action.SEAL and self._seal(db, attached):
+                if pinned or action is not Action.SEAL:
+                    break
+                if self._seal(db, attached):
                     complete = True
                     break
         if complete:

@@ -317,26 +317,12 @@ class DB:
         """Overlap the readers, and checkpoint if it is time. Raises as `sync_now` does."""
         with self._maintenance:
             self._check_files()
-            if self._attached is None or self._lost:
-                self._reattach()
-            with self._lock:
-                overlapped = self.overlap()
-                attached = self._attached
-                action = self._choose(attached) if attached is not None else Action.NONE
-            if not overlapped:
-                self._reattach()
-            elif attached is not None and action is not Action.NONE:
-                self._checkpoints.run(self, attached, action)
+            self._overlap_and_checkpoint(self._choose)
 
     def checkpoint(self, *, seal: bool = False) -> None:
         """Checkpoint now: PASSIVE, or with the write lock held for at most a moment so that the WAL can restart."""
         with self._maintenance:
-            if self._attached is None or self._lost:
-                self._reattach()
-            with self._lock:
-                overlapped, attached = self.overlap(), self._attached
-            if overlapped and attached is not None:
-                self._checkpoints.run(self, attached, Action.SEAL if seal else Action.PASSIVE)
+            self._overlap_and_checkpoint(lambda _: Action.SEAL if seal else Action.PASSIVE)
 
     @property
     def lost(self) -> str:
@@ -465,10 +451,10 @@ class DB:
         for callback in list(self._subscribers):
             callback()
 
-    def overlap(self) -> bool:
+    def overlap(self, *, hold: bool = False) -> bool:
         """Begin a newer reader, copy everything, end the older one. On any error the older one stays.
 
-        False if continuity turned out to be lost: attach again.
+        `hold`: a checkpoint of ours follows, others wait. False if continuity turned out to be lost: attach again.
         """
         attached = self._attached
         if attached is None or self._lost:
@@ -488,9 +474,27 @@ class DB:
             attached.source.end_reader(newer)
             return False
         older, attached.reader = attached.reader, newer
+        if hold:
+            attached.source.hold_checkpoints()
         attached.source.end_reader(older)
         self._prune(attached)
         return True
+
+    def _overlap_and_checkpoint(self, choose: Callable[[Attachment], Action]) -> None:
+        if self._attached is None or self._lost:
+            self._reattach()
+        if (attached := self._attached) is None:
+            return
+        action = choose(attached)
+        try:
+            with self._lock:
+                overlapped = self.overlap(hold=action is not Action.NONE)
+            if not overlapped:
+                self._reattach()
+            elif action is not Action.NONE:
+                self._checkpoints.run(self, attached, action)
+        finally:
+            attached.source.let_checkpoints()
 
     def _prune(self, attached: Attachment) -> None:
         least, cursor = least_of(self._acknowledged.values(), self.pos()), attached.capture.cursor

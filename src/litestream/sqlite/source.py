@@ -6,6 +6,7 @@ on the database file and on `-shm` live as long as the attachment, and are close
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -150,6 +151,24 @@ class Source:
         except OSError:
             return True
         return bool(kind != fcntl.F_UNLCK)
+
+    def hold_checkpoints(self) -> None:
+        """Keep other processes from checkpointing until `let_checkpoints`, or the end of a checkpoint of ours.
+
+        What a busy application finds when our reader moves on, it would backfill itself, within a commit. One that
+        holds the lock already goes on. A shared lock is enough, and all that a descriptor for reading can have; SQLite
+        in this process is not kept out by it. The caller keeps checkpoints of ours from running into this.
+        """
+        self._lock_checkpoints(fcntl.F_RDLCK)
+
+    def let_checkpoints(self) -> None:
+        """End `hold_checkpoints`; nothing if it has ended."""
+        self._lock_checkpoints(fcntl.F_UNLCK)
+
+    def _lock_checkpoints(self, kind: int) -> None:
+        if self._shm >= 0 and _KNOWN_FLOCK:
+            with contextlib.suppress(OSError):  # it only saves the application work
+                fcntl.fcntl(self._shm, fcntl.F_SETLK, _FLOCK.pack(kind, os.SEEK_SET, _CHECKPOINT_LOCK, 1, 0))
 
     def lock_writers(self, timeout: float) -> apsw.Connection | None:
         """Take the write lock, waiting `timeout` seconds at most; None if it cannot be had."""
