@@ -19,7 +19,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from litestream.direct import Appender
 
 StrPath = str | os.PathLike[str]
 Owner = tuple[int, int]
@@ -86,13 +89,20 @@ class AtomicFile:
 
     Use as a context manager, or call `discard()` in the end: what was not published leaves nothing behind. The
     temporary file is locked (flock) while it is written, so that `remove_stale_temps` spares it.
+
+    Args:
+        past_cache: what is written goes past the page cache, where the file system can do that: for large files. It
+            may be in memory until `publish`.
     """
 
-    def __init__(self, path: StrPath, *, mode: int = 0o600, owner: Owner | None = None) -> None:
+    def __init__(
+        self, path: StrPath, *, mode: int = 0o600, owner: Owner | None = None, past_cache: bool = False
+    ) -> None:
         self.path = os.fspath(path)
         self.temp = _temp_path(self.path)
         self._published = False
         self._replaced = False
+        self._appender: Appender | None = None
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self.fd = -1
         _writing.add(os.path.basename(self.temp))
@@ -100,6 +110,10 @@ class AtomicFile:
             self.fd = os.open(self.temp, flags, 0o600 & mode)
             _lock(self.fd)
             _grant(self.fd, mode, owner)
+            if past_cache:
+                from litestream.direct import Appender
+
+                self._appender = Appender(self.fd)
         except BaseException:
             self.discard()
             raise
@@ -113,6 +127,7 @@ class AtomicFile:
         self = cls.__new__(cls)
         self.path, self.temp = os.fspath(path), _temp_path(os.fspath(path))
         self._published = self._replaced = False
+        self._appender = None
         self.fd = -1
         try:
             os.link(data.path, self.temp, follow_symlinks=False)
@@ -142,6 +157,9 @@ class AtomicFile:
 
     def write(self, data: bytes | memoryview) -> None:
         """Append `data`."""
+        if self._appender is not None:
+            self._appender.append(data)
+            return
         done = os.write(self.fd, data)
         while done < len(data):
             done += os.write(self.fd, memoryview(data)[done:])
@@ -154,6 +172,8 @@ class AtomicFile:
         compare). After any other failure a name that was new is taken back: a name that is there but perhaps not
         durable must not look like success to a second try.
         """
+        if self._appender is not None:
+            self._appender.finish()
         if not durable:
             self._stop_writing()
             self._name(create_only=create_only)
@@ -205,6 +225,8 @@ class AtomicFile:
     def discard(self) -> None:
         """Close the file; remove it unless it was published. May be called twice."""
         _writing.discard(os.path.basename(self.temp))
+        if self._appender is not None:
+            self._appender.close()
         if self.fd < 0:
             return
         try:

@@ -164,11 +164,14 @@ class BlockWriter(_Frame):
     ::
 
         for block in blocks:
+            writer.content(block)
             packed = pack_block(block)
-            yield writer.take(block, packed)
+            yield writer.take(len(block), packed)
             yield packed
         yield writer.finish()
         yield writer.seal(stamp)
+
+    `content` may be some blocks ahead of `take`, in another thread: each of the two is called in the blocks' order.
     """
 
     def __init__(self) -> None:
@@ -176,28 +179,30 @@ class BlockWriter(_Frame):
 
         super().__init__()
         self._checksum = xxhash.xxh32()
+        self._content = 0
         self._begun = False
 
-    def take(self, block: Buffer, packed: bytes) -> bytes:
-        """What stands before the next block's `packed` bytes. One call at a time, in the blocks' order.
+    def content(self, data: Buffer) -> None:
+        """The next bytes of what the frame will hold, in pieces of any size: cheapest just after they were read."""
+        self._checksum.update(data)
+        self._content += len(data)
 
-        `block` is not empty and has at most `BLOCK_SIZE` bytes.
-        """
+    def take(self, size: int, packed: bytes) -> bytes:
+        """What stands before the `packed` bytes of the next block, which are of `size` bytes, at most `BLOCK_SIZE`."""
         self._open()
-        if not 0 < len(packed) <= len(block) <= BLOCK_SIZE:
-            raise ValueError(f"{len(packed)} bytes are no block of {len(block)}")
-        before = self._take_header() + (len(packed) | (_STORED if len(packed) == len(block) else 0)).to_bytes(
-            4, "little"
-        )
-        self._checksum.update(block)
+        if not 0 < len(packed) <= size <= BLOCK_SIZE:
+            raise ValueError(f"{len(packed)} bytes are no block of {size}")
+        before = self._take_header() + (len(packed) | (_STORED if len(packed) == size else 0)).to_bytes(4, "little")
         self._hash.update(before)
         self._hash.update(packed)
-        self.length += len(block)
+        self.length += size
         return before
 
     def finish(self) -> bytes:
         """The frame's last bytes. Once."""
         self._open()
+        if self._content != self.length:
+            raise ValueError(f"{self._content} bytes of content, {self.length} in blocks")
         self._finished = True
         return self._emit(self._take_header() + bytes(4) + self._checksum.intdigest().to_bytes(4, "little"))
 

@@ -13,8 +13,10 @@ from litestream.streams import BLOCK_SIZE, FRAME_HEADER, BlockWriter, ObjectRead
 def frame(blocks: list[bytes]) -> bytes:
     writer, out = BlockWriter(), []
     for block in blocks:
+        writer.content(block[:100])
+        writer.content(block[100:])
         packed = pack_block(block)
-        out += [writer.take(block, packed), packed]
+        out += [writer.take(len(block), packed), packed]
     return b"".join([*out, writer.finish()])
 
 
@@ -55,4 +57,12 @@ def test_a_flipped_bit_is_noticed() -> None:
 def test_what_is_no_block_is_refused(block: bytes, packed: bytes) -> None:
     """An empty block would end the frame, and a larger one no reader takes."""
     with pytest.raises(ValueError, match="no block"):
-        BlockWriter().take(block, packed)
+        BlockWriter().take(len(block), packed)
+
+
+def test_content_that_is_in_no_block_is_refused() -> None:
+    """The checksum is of what the blocks hold: a frame of anything else is never finished."""
+    writer = BlockWriter()
+    writer.content(b"a block")
+    with pytest.raises(ValueError, match="7 bytes of content, 0 in blocks"):
+        writer.finish()

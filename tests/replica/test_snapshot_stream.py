@@ -32,8 +32,8 @@ def test_blocks_come_in_order(db: FakeDB) -> None:
     stream = SnapshotStream(db)
     stream.open()
     frame = b""
-    while (data := stream.read()) is not None:
-        frame += data
+    while (pieces := stream.read()) is not None:
+        frame += b"".join(pieces)
     frame += stream.finish()[0]
     assert b"".join(ObjectReader().feed(frame)) == bytes(db.file)
 

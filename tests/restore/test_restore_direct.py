@@ -16,8 +16,8 @@ from helpers.recorded import history as history
 from helpers.recording import GENERATION, Recording, memory_store, replica
 from litestream.client import ReplicaClient
 from litestream.core.layout import V03
+from litestream.direct import ALIGNMENT, SMALLEST, Direct
 from litestream.restore import IntegrityCheck, RestoreOptions, pages, restore
-from litestream.restore.direct import ALIGNMENT, SMALLEST, Direct
 from litestream.restore.pages import MAGIC, PageWriter
 from litestream.streams import compress
 

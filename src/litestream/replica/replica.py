@@ -382,9 +382,9 @@ class Replica:
     async def _body(self, db: WALSource, stream: SnapshotStream, pos: Pos) -> AsyncIterator[bytes]:
         """The object's bytes. Its stamp comes only when all WAL up to `required` is stored."""
         sent_at = time.monotonic()
-        while (data := await db.call(stream.read)) is not None:
-            if data:
-                yield data
+        while (pieces := await db.call(stream.read)) is not None:
+            for piece in pieces:
+                yield piece
             if time.monotonic() - sent_at >= self.sync_interval:
                 # A long copy must not pile up the WAL behind it, the first of a generation included.
                 await self._send_meanwhile(pos)

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from litestream.core.stamp import Stamp
 from litestream.errors import GenerationChangedError
@@ -16,10 +16,12 @@ from litestream.replica.source import SnapshotSource, WALSource
 from litestream.streams import BlockWriter, pack_block
 
 T = TypeVar("T")
-
+_Pieces = tuple[bytes, bytes]
 
 _BLOCK = 2 << 20
 """Bytes of a block: as quick as the format's greatest, 4 MiB, in half of the memory; smaller ones restore slower."""
+_PIECE = 256 << 10
+"""Bytes that are read at once: they fit into the cache that a processor has for itself."""
 _AHEAD = 3
 """Blocks that are packed, or wait for it, beside the one that is given out."""
 _WORKERS = 2
@@ -39,7 +41,7 @@ class SnapshotStream:
         self._source: SnapshotSource | None = None
         self._writer = BlockWriter()
         self._free: list[memoryview] = []  # buffers are used again: fresh memory costs more than packing saves
-        self._packing: deque[tuple[memoryview, int, Future[bytes]]] = deque()
+        self._packing: deque[tuple[memoryview, Future[bytes], Future[_Pieces]]] = deque()
 
     def open(self) -> SnapshotSource:
         """Begin the transaction."""
@@ -48,34 +50,57 @@ class SnapshotStream:
             self._source = self._db.open_snapshot()
             return self._source
 
-    def read(self) -> bytes | None:
-        """The next compressed bytes; None when all of the file was read."""
+    def read(self) -> _Pieces | None:
+        """The next bytes of the object, in two pieces; None when all of the file was read."""
         with self._lock:
             self._check()
-            while len(self._packing) < _AHEAD and self._read_block():
-                pass
+            self._read_ahead()
             if not self._packing:
                 return None
-            buffer, count, packed = self._packing.popleft()
-            before = self._writer.take(buffer[:count], packed.result())
-            self._free.append(buffer)
-            return before + packed.result()
+            pieces = self._packing[0][2].result()
+            self._free.append(self._packing.popleft()[0])
+            self._read_ahead()  # there is work for both processors while these are stored
+            return pieces
+
+    def _read_ahead(self) -> None:
+        while len(self._packing) < _AHEAD and self._read_block():
+            pass
 
     def _read_block(self) -> bool:
         """Read a block and have it packed. False if the file has no more."""
         assert self._source is not None, "open() comes first"
         buffer = self._free.pop() if self._free else memoryview(bytearray(_BLOCK))
-        count = self._source.read(buffer)
+        count = self._fill(self._source, buffer)
         if not count:
             self._free.append(buffer)
             return False
+        block = buffer[:count]
+        packed: Future[bytes] = Future()
+        pieces: Future[_Pieces] = Future()
         if count < len(buffer) and not self._packing:  # a small database, or the rest of one: no thread is worth it
-            packed: Future[bytes] = Future()
-            packed.set_result(pack_block(buffer[:count]))
+            packed.set_result(pack_block(block))
+            pieces.set_result(self._take(count, packed))
         else:
-            packed = _packers().submit(pack_block, buffer[:count])
-        self._packing.append((buffer, count, packed))
+            packed = _packers().submit(pack_block, block)
+            pieces = _hasher().submit(self._take, count, packed)
+        self._packing.append((buffer, packed, pieces))
         return True
+
+    def _fill(self, source: SnapshotSource, buffer: memoryview) -> int:
+        """Read a block, and take each piece of it into the checksum while the processor still has it at hand."""
+        done = 0
+        while done < len(buffer):
+            piece = buffer[done : done + _PIECE]
+            count = source.read(piece)
+            self._writer.content(piece[:count])
+            done += count
+            if count < len(piece):
+                break
+        return done
+
+    def _take(self, size: int, packed: Future[bytes]) -> _Pieces:
+        """What stands before a packed block, and the block; both are in the object's hash then. In order."""
+        return self._writer.take(size, packed.result()), packed.result()
 
     def finish(self) -> tuple[bytes, Stamp]:
         """The frame's last bytes, and the stamp (not filled in) of the committed state it belongs to. Closes."""
@@ -102,7 +127,8 @@ class SnapshotStream:
 
     def _close(self) -> None:
         self._closed = True
-        wait([packed for _, _, packed in self._packing if not packed.cancel()])  # they read from the buffers
+        futures: list[Future[Any]] = [future for _, packed, pieces in self._packing for future in (pieces, packed)]
+        wait([future for future in futures if not future.cancel()])  # they read from the buffers
         self._free.clear()
         self._packing.clear()
         source, self._source = self._source, None
@@ -114,6 +140,12 @@ class SnapshotStream:
 def _packers() -> ThreadPoolExecutor:
     """The threads that compress, for all snapshots of the process: many at a time must not take every processor."""
     return ThreadPoolExecutor(_WORKERS, thread_name_prefix="litestream-snapshot")
+
+
+@lru_cache(maxsize=1)
+def _hasher() -> ThreadPoolExecutor:
+    """The thread that computes the hashes of objects, which go on from one packed block to the next."""
+    return ThreadPoolExecutor(1, thread_name_prefix="litestream-hash-object")
 
 
 async def to_the_end(work: Awaitable[T]) -> T:

@@ -13,8 +13,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from litestream.core.wal import FRAME_HEADER_SIZE, frame_size, frames_table, is_page_size
+from litestream.direct import ALIGNMENT, Direct
 from litestream.errors import CorruptObjectError
-from litestream.restore.direct import ALIGNMENT, Direct
 from litestream.restore.segment import PIECE, Segment
 
 if TYPE_CHECKING:

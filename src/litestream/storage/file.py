@@ -117,6 +117,19 @@ class FileStore:
                 if fd >= 0:
                     os.close(fd)
 
+    def read(self, key: str) -> bytes:
+        """All of an object. Blocking: for those who have threads of their own, and objects that fit into memory."""
+        path = self._path(key)
+        with self._errors("read", key):
+            fd, size = _open_object(path, key)
+            try:
+                data = os.pread(fd, size, 0)
+                if len(data) < size:
+                    raise StorageError(f"{self.url}: {key} shrank while it was read", key=key)
+                return data
+            finally:
+                os.close(fd)
+
     async def put(self, key: str, body: bytes | AsyncIterator[bytes], *, create_only: bool = False) -> ObjectInfo:
         upload = _Upload(self, key, self._path(key), create_only)
         try:
@@ -144,13 +157,15 @@ class FileStore:
     async def close(self) -> None:
         """Nothing stays open between calls."""
 
-    async def _put_pieces(self, run: _Run, upload: _Upload, pieces: AsyncIterator[bytes]) -> ObjectInfo:
-        first = await anext(pieces, b"")
-        if len(first) <= INLINE:  # less than a full piece: it is all there is
-            return await run(self._timed, upload.whole, first)
-        await run(upload.write, first)
+    async def _put_pieces(self, run: _Run, upload: _Upload, pieces: AsyncIterator[Sequence[bytes]]) -> ObjectInfo:
+        first: Sequence[bytes] = await anext(pieces, [])
+        size = sum(map(len, first))
+        if size < _CHUNK:  # it is all there is
+            data = b"".join(first)
+            return await (run(self._timed, upload.whole, data) if size <= INLINE else run(upload.whole, data))
+        await run(upload.stream, first)
         async for piece in pieces:
-            await run(upload.write, piece)
+            await run(upload.stream, piece)
         return await run(upload.publish)
 
     def _path(self, key: str) -> str:
@@ -202,12 +217,12 @@ class FileStore:
             text = f"{self.url}: cannot {action} {shown}: {e.strerror or e}{f' ({hint})' if hint else ''}"
             raise StorageError(text, key=key, permanent=e.errno in _PERMANENT) from e
 
-    def _create(self, path: str) -> AtomicFile:
+    def _create(self, path: str, *, past_cache: bool) -> AtomicFile:
         attempts = 4
         while True:
             try:
                 self._prepare(os.path.dirname(path))
-                return AtomicFile(path, mode=self._file_mode, owner=self._owner)
+                return AtomicFile(path, mode=self._file_mode, owner=self._owner, past_cache=past_cache)
             except FileNotFoundError:  # pruned between being made ready and being used
                 attempts -= 1
                 if not attempts:
@@ -281,11 +296,13 @@ class _Upload:
         self._create_only = create_only
         self.file: AtomicFile | None = None
 
-    def write(self, data: bytes) -> None:
+    def stream(self, pieces: Sequence[bytes]) -> None:
+        """The next pieces of a large object. Past the page cache: nobody reads it soon, and it costs much less."""
         with self._store._errors("write", self._key):
             if self.file is None:
-                self.file = self._store._create(self._path)
-            self.file.write(data)
+                self.file = self._store._create(self._path, past_cache=True)
+            for piece in pieces:
+                self.file.write(piece)
 
     def publish(self) -> ObjectInfo:
         assert self.file is not None
@@ -304,7 +321,9 @@ class _Upload:
         raise StorageError(f"{self._store.url}: {self._key} comes and goes: is there a second writer?", key=self._key)
 
     def whole(self, data: bytes) -> ObjectInfo:
-        self.write(data)
+        with self._store._errors("write", self._key):
+            self.file = self._store._create(self._path, past_cache=False)
+            self.file.write(data)
         return self.publish()
 
     def large(self, data: bytes) -> ObjectInfo:
@@ -357,8 +376,8 @@ def _open_object(path: str, key: str) -> tuple[int, int]:
     return fd, status.st_size
 
 
-async def _coalesced(body: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """The same bytes in pieces of at least `_CHUNK`, but for the last. Closes `body` when it is not read to its end."""
+async def _coalesced(body: AsyncIterator[bytes]) -> AsyncGenerator[Sequence[bytes], None]:
+    """The same bytes in lists of at least `_CHUNK`, but for the last. Closes `body` when it is not read to its end."""
     held: list[bytes] = []
     size = 0
     try:
@@ -366,10 +385,10 @@ async def _coalesced(body: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
             held.append(chunk)
             size += len(chunk)
             if size >= _CHUNK:
-                yield b"".join(held)
+                yield held
                 held, size = [], 0
         if held:
-            yield b"".join(held)
+            yield held
     finally:
         if isinstance(body, AsyncGenerator):
             await body.aclose()
