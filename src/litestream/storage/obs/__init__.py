@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from litestream.errors import ObjectExistsError, ObjectNotFoundError, StorageError
 from litestream.storage.keys import MAX_CREATE
 from litestream.storage.obs.bucket import CONCURRENCY, PART_SIZE, ObstoreBucket, client_options
-from litestream.storage.obs.errors import read_failure
+from litestream.storage.obs.streams import pieces
 from litestream.storage.obs.upload import upload_parts
 from litestream.storage.problems import before_the_beginning, comes_and_goes, no_byte, too_large_to_create
 from litestream.storage.protocol import ObjectInfo
@@ -41,7 +41,7 @@ class ObstoreStore(ObstoreBucket):
             return
         left = found.meta["size"] - start
         # What is gathered for a chunk is lost if the connection is: of small objects each piece counts.
-        stream = aiter(found.stream(min_chunk_size=_CHUNK if left > _CHUNK else 1))
+        stream = pieces(found.stream(min_chunk_size=_CHUNK if left > _CHUNK else 1))
         while True:
             with self._errors("get", key):
                 chunk = await anext(stream, None)
@@ -65,7 +65,7 @@ class ObstoreStore(ObstoreBucket):
         try:
             return await obstore.get_async(store, name, options={"range": {"offset": start}} if start else {}), 0
         except Exception as error:
-            failure = read_failure(error)
+            failure = self._failure(error)
         if "non-partial response" in failure.text:  # a service that does not know ranges
             with self._errors("get", key):
                 return await obstore.get_async(store, name), start
@@ -146,7 +146,7 @@ class ObstoreStore(ObstoreBucket):
             except obstore.exceptions.AlreadyExistsError:
                 return await self._compare(key, data)
             except Exception as error:
-                failure = read_failure(error)
+                failure = self._failure(error)
                 if failure.status != 501:
                     raise self._explain(failure, "put", key) from None
                 self._conditional = False  # the service says that it has no such condition
@@ -165,7 +165,7 @@ class ObstoreStore(ObstoreBucket):
         try:
             found = await obstore.get_async(await self._store(), self._root + key)
         except Exception as error:
-            fault = self._explain(read_failure(error), "get", key)
+            fault = self._explain(self._failure(error), "get", key)
             if isinstance(fault, ObjectNotFoundError):
                 raise comes_and_goes(self._url, key) from None
             raise fault from None
@@ -174,7 +174,7 @@ class ObstoreStore(ObstoreBucket):
             raise ObjectExistsError(key)
         at, view = 0, memoryview(data)
         with self._errors("get", key):
-            async for chunk in found.stream(min_chunk_size=_CHUNK):
+            async for chunk in pieces(found.stream(min_chunk_size=_CHUNK)):
                 if view[at : at + len(chunk)] != chunk:
                     raise ObjectExistsError(key)
                 at += len(chunk)

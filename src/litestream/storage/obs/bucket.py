@@ -13,6 +13,7 @@ from litestream.errors import StorageError
 from litestream.storage.keys import MAX_KEY, check_key, check_prefix, is_key
 from litestream.storage.obs.ending import settle_at_exit
 from litestream.storage.obs.errors import Failure, Words, explain, read_failure
+from litestream.storage.obs.streams import pieces
 from litestream.storage.protocol import ObjectInfo
 from litestream.storage.wrappers.progress import progress
 from litestream.storage.wrappers.requests import PART
@@ -111,7 +112,13 @@ class ObstoreBucket(ABC):
         except StorageError:
             raise
         except Exception as error:
-            raise self._explain(read_failure(error), doing, key) from None
+            raise self._explain(self._failure(error), doing, key) from None
+
+    def _failure(self, error: Exception) -> Failure:
+        """What obstore says. A panic may have broken what all requests share: the next one has connections anew."""
+        if type(error).__name__ == "RustPanic":
+            self._stores = None
+        return read_failure(error)
 
     def _explain(self, failure: Failure, doing: str, key: str) -> StorageError:
         return explain(failure, doing, key, self._url, self._words)
@@ -131,7 +138,8 @@ class ObstoreBucket(ABC):
         import obstore
 
         found: list[ObjectInfo] = []
-        async for page in obstore.list(await self._store(), self._root + prefix or None, chunk_size=_BATCH):
+        pages = obstore.list(await self._store(), self._root + prefix or None, chunk_size=_BATCH)
+        async for page in pieces(pages):
             found += map(self._info, page)
             progress()
         return found
