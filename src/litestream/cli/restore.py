@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -76,6 +77,8 @@ litestream restore -o /tmp/copy.db file:///backup/app
 """,
 )
 
+_GARBAGE = 50_000
+"""Objects that are made before cycles among them are looked for."""
 _INDEX = re.compile(r"[0-9A-Fa-f]{1,16}")
 
 
@@ -96,7 +99,7 @@ def run(parsed: Parsed) -> int:
         raise ConfigError("the -if-db-not-exists flag does not go with -update, which is for a database that exists")
     if parsed.switch("if-db-not-exists") and os.path.lexists(output):
         return _skip(logger, "database already exists, skipping", as_json)
-    keep_buffers()
+    _live_short()
     try:
         result = run_to_end(_restore(parsed, output, options))
     except NoBackupError:
@@ -107,6 +110,14 @@ def run(parsed: Parsed) -> int:
         logger.warning("%s", warning)
     _tell(result, parsed, logger)
     return 0
+
+
+def _live_short() -> None:
+    """Leave out what only pays in programs that live long. Before numpy is imported."""
+    keep_buffers()
+    gc.set_threshold(_GARBAGE)
+    # Its threads would wait, spinning, for matrices to multiply: as much work as importing it.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _log(parsed: Parsed, config: LoggingConfig | None) -> logging.Logger:

@@ -19,7 +19,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from litestream.core.checksum import Buffer, Checksum, verify_frames, wal_checksum, wal_checksum_back
+from litestream.core.checksum import Buffer, Checksum, frame_start, verify_frames, wal_checksum
 from litestream.errors import CorruptObjectError
 
 if TYPE_CHECKING:
@@ -205,9 +205,7 @@ def derive_start(buf: Buffer, page_size: int, big: bool, offset: int = 0) -> Che
     frame = memoryview(buf)[offset : offset + size]
     if len(frame) < size:
         raise CorruptObjectError(f"WAL frame cut short: {len(frame)} of {size} bytes")
-    end = FrameHeader.parse(frame).checksum
-    before_page = wal_checksum_back(frame[FRAME_HEADER_SIZE:], end, big=big)
-    return wal_checksum_back(frame[:8], before_page, big=big)
+    return frame_start(frame, big=big)
 
 
 def frames_table(buf: Buffer, page_size: int, offset: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

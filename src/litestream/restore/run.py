@@ -176,20 +176,29 @@ class Run:
         plan = self.plan
         newest_first = plan.objects.segments[::-1]
         after: Segment | None = None
-        async with aclosing(self.fetcher.segments(newest_first, self.options.parallelism)) as segments:
-            async for segment in segments:
+        async with aclosing(self.fetcher.segments(newest_first, self.options.parallelism)) as groups:
+            async for group in groups:
                 try:
-                    self._check_links(segment, after)
-                    frames = segment.frames
-                    if writer.total is None:
-                        frames = segment.committed(self._most(segment))
-                        if frames:
-                            self._begin(writer, segment, frames)
-                    if frames:
-                        await self.fetcher.run(writer.apply, segment, frames)
+                    await self._apply_group(writer, group, after)
                 finally:
-                    segment.close()
-                after = segment
+                    for segment in group:
+                        segment.close()
+                after = group[-1] if group else after
+
+    async def _apply_group(self, writer: PageWriter, group: list[Segment], after: Segment | None) -> None:
+        """Apply segments, newest first; `after` is the one before them."""
+        wanted = []
+        for segment in group:
+            self._check_links(segment, after)
+            after, frames = segment, segment.frames
+            if writer.total is None:
+                frames = segment.committed(self._most(segment))
+                if frames:
+                    self._begin(writer, segment, frames)
+            if frames:
+                wanted.append((segment, frames))
+        if wanted:
+            await self.fetcher.run(_apply, writer, wanted)
 
     def _most(self, segment: Segment) -> int | None:
         """How many frames of a segment stand before the position that is asked for; None: all may be taken."""
@@ -295,3 +304,8 @@ class Run:
                 f"the restored database fails SQLite's {wanted} check: {' '.join(problems[0].split())} (the source "
                 "itself may be damaged: -integrity-check none restores it as it is)"
             )
+
+
+def _apply(writer: PageWriter, wanted: list[tuple[Segment, int]]) -> None:
+    for segment, frames in wanted:
+        writer.apply(segment, frames)

@@ -117,7 +117,7 @@ class FileStore:
                 if fd >= 0:
                     os.close(fd)
 
-    def read(self, key: str) -> bytes:
+    def read_blocking(self, key: str) -> bytes:
         """All of an object. Blocking: for those who have threads of their own, and objects that fit into memory."""
         path = self._path(key)
         with self._errors("read", key):
