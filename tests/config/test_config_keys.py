@@ -130,7 +130,7 @@ def test_the_table_is_complete() -> None:
     assert ours == {
         "snapshot-interval", "retention-check-interval", "session-token", "sse", "conditional", "credential-path",
         "max-requests", "per-second", "per-month", "stream", "stream-token", "tls-cert", "tls-key", "token", "ca",
-        "lease",
+        "lease", "compact",
     }  # fmt: skip
 
 

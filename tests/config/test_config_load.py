@@ -48,7 +48,7 @@ def test_every_value_arrives() -> None:
     config = loads(
         one(
             "meta-path: /m\n  monitor-interval: 20ms\n  checkpoint-interval: 2m\n  min-checkpoint-page-count: 5\n"
-            "  max-checkpoint-page-count: 50\n  busy-timeout: 3s\n"
+            "  max-checkpoint-page-count: 50\n  busy-timeout: 3s\n  compact: yes\n"
             "  restore-if-db-not-exists: yes",
             "addr: 'localhost:9090'\nlogging: {level: WARNING, type: json, stderr: yes}\n"
             "shutdown-sync-timeout: 0s\nshutdown-sync-interval: 1s",
@@ -63,7 +63,7 @@ def test_every_value_arrives() -> None:
     assert config.databases[0].model_dump(exclude={"replicas"}) == {
         "path": "/x/app.db", "meta_path": "/m", "monitor_interval": 0.02, "checkpoint_interval": 120,
         "min_checkpoint_page_count": 5, "max_checkpoint_page_count": 50, "busy_timeout": 3,
-        "restore_if_db_not_exists": True, "upstream": None,
+        "restore_if_db_not_exists": True, "upstream": None, "compact": True,
     }  # fmt: skip
     assert config.databases[0].replicas[0].model_dump(exclude_none=True) == {
         "type": "file", "name": "n", "path": "/x/backup", "sync_interval": 0.05, "snapshot_interval": 3600,

@@ -26,6 +26,8 @@ class DatabaseSettings(Model):
     max_checkpoint_page_count: Count = 10000
     """0: off."""
     busy_timeout: Seconds = 1.0
+    compact: Flag = False
+    """Whether each page of what is copied at a time is stored once, in its newest version."""
     replicas: tuple[ReplicaConfig, ...] = ()
 
 

@@ -138,6 +138,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
             "pages in the WAL from which writers are held for a moment so that it can start over (10000; 0: never)",
         ),
         works("busy-timeout", Kind.DURATION, "0.5", "longest wait for a lock of the database (1s)"),
+        works("compact", Kind.FLAG, "", "each page of what is copied at a time is stored once, see compact.md (false)"),
         works("snapshot", Kind.SECTION, "0.5", "defaults of this database's replicas", section=SNAPSHOT),
         works("replicas", Kind.LIST, ALL, "where the copies go", section=REPLICA),
         works("replica", Kind.SECTION, "0.5", "the same for a single replica", section=REPLICA),

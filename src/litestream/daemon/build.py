@@ -165,6 +165,7 @@ def _entry(
         max_checkpoint_page_count=config.max_checkpoint_page_count,
         checkpoint_interval=config.checkpoint_interval,
         busy_timeout=config.busy_timeout,
+        compact=config.compact,
         lane=lane,
     )
     meta_path = config.meta_path or default_meta_path(config.path)

@@ -58,6 +58,7 @@ class Change:
         db.max_checkpoint_page_count = self.config.max_checkpoint_page_count
         db.checkpoint_interval = self.config.checkpoint_interval
         db.busy_timeout = self.config.busy_timeout
+        db.compact = self.config.compact
         names = {replica.name for replica in task.replicas}
         await task.exchange(self.replicas, self.config.monitor_interval, self._exchanged)
         for name in names - {replica.name for replica in self.replicas}:

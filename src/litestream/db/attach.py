@@ -22,6 +22,7 @@ from litestream.core.position import Pos
 from litestream.db import state as states
 from litestream.db.capture import Base, Capture, Cursor, last_frame_of, resumed_cursor
 from litestream.db.catchup import CatchUp, tell
+from litestream.db.compact import Compact, settle
 from litestream.db.hashes import PageHashes
 from litestream.db.paths import local_access
 from litestream.db.shadow import ShadowWAL, remove_generation
@@ -51,6 +52,7 @@ class Settings(Protocol):
     logger: logging.Logger | logging.LoggerAdapter[logging.Logger]
     writer: bytes
     clock: Callable[[], int]
+    compact: bool
 
     @property
     def path(self) -> str: ...
@@ -211,14 +213,15 @@ def _local(settings: Settings, source: Source, reader: Reader) -> Attachment:
         raise ContinuityLostError(REPLACED)
     attached = _attachment(settings, source, reader, state)
     capture = attached.capture
-    last = attached.shadow.load()
+    last, base = settle(settings.meta_path, attached.shadow)
     if last is not None:
         stamp, data = last
         if stamp.page_size != source.page_size:
             raise ContinuityLostError(PAGE_SIZE_CHANGED)
         capture.cursor = resumed_cursor(stamp, last_frame_of(data, stamp.page_size))
         capture.last_commit_ns = max(state.last_commit_ns, stamp.last_commit_ns)
-    capture.cursor.base = Base.unpack(state.base, capture.cursor.pos)
+    # A catch-up in which nothing differed ends where the batch before it did: it is the newer one.
+    capture.cursor.base = Base.unpack(state.base, capture.cursor.pos) or base
     capture.hashes = PageHashes.load(settings.meta_path, capture.cursor.pos, source.page_size, attached.access)
     return attached
 
@@ -263,7 +266,7 @@ def _ended(settings: Settings, old: Attachment | None, before: states.State) -> 
         return old.capture.cursor.pos
     if not before.generation:
         return Pos()
-    last = ShadowWAL(settings.meta_path, before.generation, fsutil.Access()).load()
+    last, _ = settle(settings.meta_path, ShadowWAL(settings.meta_path, before.generation, fsutil.Access()))
     return Pos(before.generation, *last[0].required) if last is not None else Pos(before.generation, 0, 0)
 
 
@@ -279,6 +282,7 @@ def _attachment(settings: Settings, source: Source, reader: Reader, state: state
         clock=settings.clock,
         last_commit_ns=state.last_commit_ns,
     )
+    capture.compact = Compact(capture, settings.meta_path, access, lambda: settings.compact)
     return Attachment(source, reader, capture, shadow, state, settings.meta_path, access)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from litestream.core.checksum import Checksum
 from litestream.core.continuity import (
@@ -46,6 +47,9 @@ from litestream.priority import lower_priority
 from litestream.sqlite.source import Source
 from litestream.streams import compress
 
+if TYPE_CHECKING:
+    from litestream.db.compact import Compact
+
 SEGMENT_LIMIT = 4 * 1024 * 1024
 """Bytes of WAL in one shadow segment: one LZ4 block, so memory is bounded and a restore can run in parallel."""
 
@@ -63,7 +67,8 @@ _NOWHERE = Pos()
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The WAL as it stood when the state was read that a catch-up has published: what follows is told from it."""
+    """The live WAL as it stands where what was published ends, if that is a WAL of our own: the state that a catch-up
+    has read, or what was copied in compact mode. What follows is told from it."""
 
     header: bytes
     """32 bytes; empty if the WAL held no frame."""
@@ -76,6 +81,8 @@ class Base:
     in_file: bool
     """Whether all of it was in the database file. Otherwise the frames up to `end` are published once more at once: a
     snapshot reads the file, and needs the WAL that the file lacks."""
+    compact: bool = False
+    """Whether the present index holds the newest versions of all up to `end` (`litestream.db.compact`), and goes on."""
 
     def known(self, page_size: int) -> Known:
         """What a copy goes on from."""
@@ -92,6 +99,7 @@ class Base:
             "checksum": pack_checksum(self.checksum).hex(),
             "last_frame": self.last_frame.hex(),
             "in_file": str(int(self.in_file)),
+            **({"compact": "1"} if self.compact else {}),
         }
 
     @classmethod
@@ -104,8 +112,9 @@ class Base:
             checksum = unpack_checksum(bytes.fromhex(text["checksum"]))
             if header:
                 WALHeader.parse(header)
-            return cls(header, int(text["end"]), checksum, frame, text["in_file"] == "1")
-        except (KeyError, ValueError, CorruptObjectError):
+            in_file, compact = text["in_file"] == "1", text.get("compact") == "1"
+            return cls(header, int(text["end"]), checksum, frame, in_file, compact)
+        except (KeyError, TypeError, ValueError, CorruptObjectError):
             return None
 
 
@@ -126,12 +135,18 @@ class Cursor:
     """Where the index before ended."""
     ended_checksum: Checksum = (0, 0)
     base: Base | None = None
-    """After a catch-up, until the live WAL is copied again: where that WAL was."""
+    """After a catch-up, until the live WAL is copied again, and in compact mode: where that WAL is."""
 
     @property
     def salts(self) -> bytes:
         """Those of the live WAL."""
         return (self.header if self.base is None else self.base.header)[16:24]
+
+    def is_at(self, salts: bytes, end: int) -> bool:
+        """Whether the live WAL of these salts is copied to just there."""
+        if self.base is not None and not self.base.compact:
+            return False  # it is copied once more, as the next index
+        return self.salts == salts and (self.pos.offset if self.base is None else self.base.end) == end
 
     def known(self) -> Known:
         """The same for the verdict on continuity."""
@@ -172,6 +187,8 @@ class Capture:
         """When the change that the next copy takes was first seen; 0: at the copy itself."""
         self.quiet: Callable[[], bool] = lambda: True
         """Whether the application's writer is still: a second processor is for a backlog only then."""
+        self.compact: Compact
+        """What copies instead while it is wanted to; set by the attachment."""
         self.copied_bytes = 0
         """Bytes of WAL copied since the attach."""
         self._writer = writer
@@ -241,13 +258,15 @@ class Capture:
 
     def _copy_to(self, header: WALHeader, end: int, checksum: Checksum, now: int, *, whole: bool) -> bool:
         """Copy up to `end`, or with `whole` as far as full segments go. True if the end was reached."""
+        if self.compact.takes(header):
+            return self.compact.copy_to(header, end, checksum, now, whole=whole)
         cursor, least = self.cursor, 0
         if cursor.base is not None:
             # States before the base's end would mix with the newer one that was published: nobody may restore them.
             least = cursor.base.end if cursor.base.header == header.raw else 0
-            cursor = self._next_index(header)
+            cursor = self.next_index(header)
         elif cursor.header != header.raw:
-            cursor = self._next_index(header)
+            cursor = self.next_index(header)
         reached = True
         waiting: deque[tuple[Cursor, Cursor, bytes, Future[bytes] | None]] = deque()
         several = end - cursor.pos.offset >= 2 * SEGMENT_LIMIT
@@ -267,7 +286,7 @@ class Capture:
             raise ContinuityLostError(WAL_OVERWRITTEN)
         return reached
 
-    def _next_index(self, header: WALHeader) -> Cursor:
+    def next_index(self, header: WALHeader) -> Cursor:
         """The cursor at the beginning of a WAL whose first committed frame is about to be read."""
         old = self.cursor
         index = old.pos.index + 1 if old.header else old.pos.index

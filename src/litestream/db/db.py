@@ -29,7 +29,7 @@ from litestream.db.checkpoints import Checkpoints
 from litestream.db.guard import Guard
 from litestream.db.hashing import close_hashes, hash_unknown
 from litestream.db.notes import Notes
-from litestream.db.pages import Readings
+from litestream.db.pages import Readings, position
 from litestream.db.paths import changed_at, local_access, local_errors
 from litestream.db.paths import meta_path as default_meta_path
 from litestream.db.shadow import ShadowWAL, least_of
@@ -67,6 +67,7 @@ class DB:
         max_checkpoint_page_count: pages at which writers are held back for at most 50 ms to finish one; 0: never.
         checkpoint_interval: seconds after which what is in the WAL is checkpointed however little it is; 0: never.
         busy_timeout: seconds to wait for the lock that switching to WAL mode needs.
+        compact: whether of what is copied at a time each page is stored once (docs/compact.md).
         clock: wall clock in Unix nanoseconds.
     """
 
@@ -79,6 +80,7 @@ class DB:
         max_checkpoint_page_count: int = 10000,
         checkpoint_interval: float = 60.0,
         busy_timeout: float = 1.0,
+        compact: bool = False,
         logger: logging.Logger | logging.LoggerAdapter[logging.Logger] | None = None,
         clock: Callable[[], int] = time.time_ns,
         lane: Executor | None = None,
@@ -90,8 +92,7 @@ class DB:
         self.meta_path = meta_path or default_meta_path(self._real_path)
         self.min_checkpoint_page_count = min_checkpoint_page_count
         self.max_checkpoint_page_count = max_checkpoint_page_count
-        self.checkpoint_interval = checkpoint_interval
-        self.busy_timeout = busy_timeout
+        self.checkpoint_interval, self.busy_timeout, self.compact = checkpoint_interval, busy_timeout, compact
         self.logger = logger or logging.getLogger("litestream.db")
         self.writer = secrets.token_bytes(16)
         self.followers, self.keep_until = 0, 0.0  # streams now; until when (monotonic) the shadow WAL is kept for them
@@ -99,8 +100,8 @@ class DB:
         self.clock = clock
         self._lane = lane
         self._own_lane: ThreadPoolExecutor | None = None
-        self._lock = threading.RLock()
-        self._maintenance = threading.Lock()
+        self._own_lane: ThreadPoolExecutor | None = None
+        self._lock, self._maintenance = threading.RLock(), threading.Lock()
         self._attached: Attachment | None = None
         self._lost = ""
         self._snapshots: set[DatabaseSnapshot] = set()
@@ -276,7 +277,7 @@ class DB:
         """Begin reading one committed state, and its position; `readings.end` ends it. Errors as in `open_snapshot`."""
         with self._lock:
             attached = self._ready()
-            return self.readings.begin(attached.source, lambda: self._copied(attached).capture.cursor)
+            return self.readings.begin(attached.source, position(attached.capture, lambda: self._copied(attached)))
 
     # -- the work
 
@@ -592,8 +593,7 @@ class DB:
             attached = self._attached
             if attached is None or self._lost or attached.shadow.generation != snapshot.pos.generation:
                 raise GenerationChangedError("generation changed during snapshot")
-            self._copied(attached)
-            attached.remember_base(snapshot.sha256)
+            self._copied(attached).remember_base(snapshot.sha256)
             return attached.capture.snapshot_stamp(snapshot.pos.index, attached.state.previous_pos, snapshot.size)
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from litestream.errors import DatabaseBusyError
 from litestream.sqlite.pages import LivePages
 
 if TYPE_CHECKING:
-    from litestream.db.capture import Cursor
+    from litestream.db.capture import Capture, Cursor
     from litestream.sqlite.source import Source
 
 
@@ -22,13 +22,13 @@ class Readings:
         self._open: list[LivePages] = []
         self._lock = threading.Lock()
 
-    def begin(self, source: Source, copy: Callable[[], Cursor]) -> tuple[LivePages, Pos]:
-        """Begin one; `copy` copies everything that is committed by then and gives the cursor behind it."""
+    def begin(self, source: Source, copy: Callable[[LivePages], Pos]) -> tuple[LivePages, Pos]:
+        """Begin one; `copy` copies everything that is committed by then and gives its position."""
         pages = LivePages.begin(source)
         with self._lock:
             self._open.append(pages)
         try:
-            return pages, position_of(pages, copy())
+            return pages, copy(pages)
         except BaseException:
             self.end(pages)
             raise
@@ -46,6 +46,31 @@ class Readings:
             pages_open = list(self._open)
         for pages in pages_open:
             self.end(pages)
+
+
+def position(capture: Capture, copy: Callable[[], object]) -> Callable[[LivePages], Pos]:
+    """What finds the position of a state that is read, by copying, with `copy`, everything that is committed by then.
+
+    It raises `DatabaseBusyError` if the state has none.
+    """
+
+    def find(pages: LivePages) -> Pos:
+        compact, before = capture.compact, capture.cursor
+        compact.cut, compact.at_cut = (pages.header.salts, pages.end), None
+        try:
+            copy()
+        finally:
+            compact.cut = None
+        after = capture.cursor
+        if after.base is not None and after.base.compact:
+            for cursor in (after, compact.at_cut, before):
+                if cursor is not None and cursor.is_at(pages.header.salts, pages.end):
+                    return cursor.pos
+            if pages.end:
+                raise DatabaseBusyError("the WAL started over while its position was looked up")
+        return position_of(pages, after)
+
+    return find
 
 
 def position_of(pages: LivePages, cursor: Cursor) -> Pos:

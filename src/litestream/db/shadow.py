@@ -14,6 +14,7 @@ import shutil
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 from litestream import fsutil
 from litestream.core.position import Pos, WALSegmentInfo
@@ -121,23 +122,19 @@ class ShadowWAL:
 
         Raises `ContinuityLostError` if the local state was deleted: what stood before this segment is gone.
         """
-        pos = stamp.pos
-        body = stamped(frame, stamp)
-        path = self._path(pos)
-        directory = os.path.dirname(path)
-        if stamp.pos.offset == 0 or not self._entries:
-            fsutil.make_dirs(directory, mode=self._access.dir_mode, owner=self._access.owner)
-        try:
-            with fsutil.AtomicFile(path, mode=self._access.file_mode, owner=self._access.owner) as file:
-                file.write(body)
-                file.publish(durable=False)
-        except FileNotFoundError as error:
-            raise ContinuityLostError("no shadow wal") from error
-        self._unsynced_directories.add(directory)
-        info = WALSegmentInfo(self.generation, pos.index, pos.offset, len(body), stamp.last_commit_ns / 1e9)
-        self._entries.append(_Entry(info, pos.offset + stamp.length, False, stamp.first_commit_ns))
-        self._last = (pos, body) if len(body) <= _KEPT else None
-        return info
+        entry, body = self._write(frame, stamp)
+        self._entries.append(entry)
+        self._last = (stamp.pos, body) if len(body) <= _KEPT else None
+        return entry.info
+
+    def batch(self) -> SegmentBatch:
+        """Begin segments that are to be listed together."""
+        return SegmentBatch(self)
+
+    def cut(self, pos: Pos) -> tuple[Stamp, bytes] | None:
+        """Remove what begins at `pos` or later, and load what is left."""
+        self._remove(entry.info.pos for entry in self._entries if entry.info.pos >= pos)
+        return self.load()
 
     def stage(self, index: int) -> StagedIndex:
         """Begin an index that is to appear as a whole."""
@@ -189,6 +186,24 @@ class ShadowWAL:
         start = bisect_left(self._entries, acknowledged, key=lambda entry: entry.info.pos)
         return self._entries[start:]
 
+    def _write(self, frame: bytes, stamp: Stamp) -> tuple[_Entry, bytes]:
+        """Store a segment that is not listed yet; see `append`."""
+        pos = stamp.pos
+        body = stamped(frame, stamp)
+        path = self._path(pos)
+        directory = os.path.dirname(path)
+        if stamp.pos.offset == 0 or not self._entries:
+            fsutil.make_dirs(directory, mode=self._access.dir_mode, owner=self._access.owner)
+        try:
+            with fsutil.AtomicFile(path, mode=self._access.file_mode, owner=self._access.owner) as file:
+                file.write(body)
+                file.publish(durable=False)
+        except FileNotFoundError as error:
+            raise ContinuityLostError("no shadow wal") from error
+        self._unsynced_directories.add(directory)
+        info = WALSegmentInfo(self.generation, pos.index, pos.offset, len(body), stamp.last_commit_ns / 1e9)
+        return _Entry(info, pos.offset + stamp.length, False, stamp.first_commit_ns), body
+
     def _sync_file(self, pos: Pos) -> None:
         """fsync one file. After a failed fsync the pages may be gone, so the retry writes the bytes anew."""
         path = self._path(pos)
@@ -236,6 +251,39 @@ class ShadowWAL:
 
     def _path(self, pos: Pos) -> str:
         return os.path.join(self._root, f"{pos.index:08x}", f"{pos.offset:08x}.wal.lz4")
+
+
+class SegmentBatch:
+    """Segments that are listed together or not at all. Blocking. A context manager: what was not published is removed.
+
+    Attributes:
+        count: segments so far.
+    """
+
+    def __init__(self, shadow: ShadowWAL) -> None:
+        self.count = 0
+        self._shadow = shadow
+        self._stored: list[tuple[_Entry, bytes]] = []
+
+    def append(self, frame: bytes, stamp: Stamp) -> None:
+        """Store the next segment; errors as in `ShadowWAL.append`."""
+        entry, body = self._shadow._write(frame, stamp)
+        self._stored.append((entry, body if len(body) <= _KEPT else b""))
+        self.count += 1
+
+    def publish(self) -> None:
+        """List all of them (not yet durable)."""
+        shadow, stored = self._shadow, self._stored
+        shadow._entries.extend(entry for entry, _ in stored)
+        entry, body = stored[-1]
+        shadow._last = (entry.info.pos, body) if body else None
+        self._stored = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shadow._remove(entry.info.pos for entry, _ in reversed(self._stored))
 
 
 def _on_disk(entry: _Entry) -> int:
