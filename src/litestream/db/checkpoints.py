@@ -19,9 +19,11 @@ from litestream.sqlite.connection import printable
 class Checkpointed(Protocol):
     """The database, as a checkpoint needs it."""
 
+    compact: bool
+
     def locked(self) -> AbstractContextManager[object]: ...
     def is_current(self, attached: Attachment) -> bool: ...
-    def copy(self) -> None: ...
+    def copy(self, whole: bool = False) -> None: ...
     def overlap(self, *, hold: bool = False) -> bool: ...
 
 
@@ -78,7 +80,8 @@ class Checkpoints:
             with db.locked():
                 if not db.is_current(attached):
                     return
-                db.copy()  # the bulk first: the newer reader's mark is then close to the end
+                # The bulk first: the newer reader's mark is then close to the end. But a batch is better a large one.
+                db.copy(whole=db.compact and action is not Action.SEAL)
                 # Only for a WAL that can start over. A mark that moves on under load has the application, which tries
                 # a checkpoint after each commit, backfill all that came since.
                 if complete and (not db.overlap() or attached.reader.at_rest):

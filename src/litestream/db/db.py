@@ -100,7 +100,6 @@ class DB:
         self.clock = clock
         self._lane = lane
         self._own_lane: ThreadPoolExecutor | None = None
-        self._own_lane: ThreadPoolExecutor | None = None
         self._lock, self._maintenance = threading.RLock(), threading.Lock()
         self._attached: Attachment | None = None
         self._lost = ""
