@@ -39,6 +39,8 @@ class Direct:
         done, end = 0, len(data) - len(data) % ALIGNMENT
         if len(data) < SMALLEST or offset % ALIGNMENT or self._fd < 0:
             return 0
+        if _is_aligned(data):
+            return self.write_aligned(data[:end], offset)
         if self._buffer is None:
             self._buffer = aligned(_BUFFER)
         while done < end:
@@ -111,6 +113,15 @@ class Appender:
             done += os.pwrite(self._fd, piece[done:], self._offset + done)
         self._offset += len(piece)
         self._filled = 0
+
+
+def _is_aligned(data: memoryview) -> bool:
+    """Whether it is known to begin at a page of memory; of what is read-only it is not."""
+    if data.readonly:
+        return False
+    import ctypes
+
+    return ctypes.addressof(ctypes.c_char.from_buffer(data)) % ALIGNMENT == 0
 
 
 def aligned(size: int) -> memoryview:

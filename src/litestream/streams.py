@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import mmap
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
 
 import lz4.block
 import lz4.frame
@@ -242,16 +244,21 @@ class ObjectReader:
     Args:
         key: the object's key, for errors.
         limit: greatest content in bytes; of what is larger no more than a block is unpacked. None: no limit.
+        buffers: pieces may be views of so many buffers that are used in turn: for large objects, where fresh memory for
+            each block costs as much as unpacking it. Read them with `views`. 0: each piece is new.
         beside: threads, of which one must be free while `feed` is iterated: a large block's hash for the stamp is
             computed there while it is unpacked. None: the caller's thread does all.
     """
 
-    def __init__(self, *, key: str = "", limit: int | None = None, beside: Executor | None = None) -> None:
+    def __init__(
+        self, *, key: str = "", limit: int | None = None, beside: Executor | None = None, buffers: int = 0
+    ) -> None:
         self.key = key
         self.limit = limit
         self.length = 0
         """Uncompressed bytes given out so far."""
         self._beside = beside
+        self._buffers = buffers
         self._hash = hashlib.sha256()
         self._head = b""
         self._frame: _Blocks | _AnyFrame | None = None  # None: the head is not there yet
@@ -264,6 +271,10 @@ class ObjectReader:
         It is an iterator because a small chunk may unpack to 255 times its size; what is left in it comes out of
         the next one. `chunk` must not change before. Raises `CorruptObjectError`, also while it is iterated.
         """
+        return cast("Iterator[bytes]", self.views(chunk))
+
+    def views(self, chunk: Buffer) -> Iterator[Buffer]:
+        """`feed` for a reader with `buffers`: what comes out is valid until so many further pieces have."""
         view = memoryview(chunk).cast("B")
         self._input = memoryview(bytes(self._input) + bytes(view)) if self._input else view
         if self._frame is None:
@@ -304,9 +315,9 @@ class ObjectReader:
             self._input = memoryview(b"")
             return None
         self._input = view
-        return _Blocks(self._hash, self._beside) if self._head == FRAME_HEADER else _AnyFrame(self._hash)
+        return _Blocks(self._hash, self._beside, self._buffers) if self._head == FRAME_HEADER else _AnyFrame(self._hash)
 
-    def _drain(self) -> Iterator[bytes]:
+    def _drain(self) -> Iterator[Buffer]:
         while self._frame is not None and not self._frame.ended and self._input:
             data = self._unpack(self._frame)
             if data:
@@ -317,7 +328,7 @@ class ObjectReader:
             if len(self._tail) > STAMP_SIZE:
                 raise self._corrupt("foreign bytes behind the frame")
 
-    def _unpack(self, frame: _Blocks | _AnyFrame) -> bytes:
+    def _unpack(self, frame: _Blocks | _AnyFrame) -> Buffer:
         """One step: at most one block."""
         room = BLOCK_SIZE if self.limit is None else min(BLOCK_SIZE, self.limit - self.length + 1)
         try:
@@ -355,19 +366,20 @@ class _Blocks:
     The library's own reader copies every block twice more, and cannot share the work with a second thread.
     """
 
-    def __init__(self, digest: hashlib._Hash, beside: Executor | None) -> None:
+    def __init__(self, digest: hashlib._Hash, beside: Executor | None, buffers: int) -> None:
         import xxhash  # python-lz4 has it inside only
 
         self.ended = False
         self._hash = digest
         self._beside = beside
         self._checksum = xxhash.xxh32()
+        self._unpacker = _Unpacker(buffers) if buffers else None
         self._part = bytearray()  # an item that came in several chunks; used again for the next
         self._filled = 0
         self._wanted = len(FRAME_HEADER)
-        self._item: Callable[[memoryview], bytes] = self._header
+        self._item: Callable[[memoryview], Buffer] = self._header
 
-    def unpack(self, data: memoryview, _room: int) -> tuple[bytes, int]:
+    def unpack(self, data: memoryview, _room: int) -> tuple[Buffer, int]:
         """The content of the next item of the frame (most often none), and how many of the bytes of `data` were taken.
 
         A block is unpacked whole. Raises `RuntimeError` or `LZ4BlockError` for a damaged frame.
@@ -414,13 +426,14 @@ class _Blocks:
             raise RuntimeError(f"a block of {size} bytes")
         return b""
 
-    def _stored(self, item: memoryview) -> bytes:
+    def _stored(self, item: memoryview) -> Buffer:
         return self._content(bytes(item))
 
-    def _compressed(self, item: memoryview) -> bytes:
-        return self._content(lz4.block.decompress(item, uncompressed_size=min(BLOCK_SIZE, len(item) * _MAX_RATIO)))
+    def _compressed(self, item: memoryview) -> Buffer:
+        unpack = _unpack_block if self._unpacker is None else self._unpacker.unpack
+        return self._content(unpack(item))
 
-    def _content(self, content: bytes) -> bytes:
+    def _content(self, content: Buffer) -> Buffer:
         self._checksum.update(content)
         self._wanted, self._item = 4, self._size
         return content
@@ -430,6 +443,42 @@ class _Blocks:
             raise RuntimeError("content checksum")
         self.ended = True
         return b""
+
+
+class _Unpacker:
+    """Unpacks blocks into a few buffers in turn, each at the beginning of a page of memory.
+
+    python-lz4 has no such function: it makes new memory for each block and copies the content once more. The one of
+    the LZ4 library is taken that is inside of it, or that it is linked to; where there is none to be found, as always.
+    """
+
+    def __init__(self, buffers: int) -> None:
+        import ctypes
+
+        self._first_byte = ctypes.c_char.from_buffer
+        self._address = ctypes.addressof
+        self._buffers = [memoryview(mmap.mmap(-1, BLOCK_SIZE)) for _ in range(buffers)]
+        self._turn = 0
+        self._function: Callable[..., int] | None = None
+        with suppress(AttributeError, OSError):
+            function = ctypes.CDLL(lz4.block._block.__file__).LZ4_decompress_safe
+            function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
+            self._function = function
+
+    def unpack(self, item: memoryview) -> Buffer:
+        """The block's content. Raises `LZ4BlockError` for a damaged one."""
+        if self._function is None or item.readonly:  # the address of what is read-only cannot be had
+            return _unpack_block(item)
+        self._turn = (self._turn + 1) % len(self._buffers)
+        buffer = self._buffers[self._turn]
+        first, into = self._first_byte(item), self._first_byte(buffer)
+        size = self._function(self._address(first), self._address(into), len(item), BLOCK_SIZE)
+        return buffer[:size] if size >= 0 else _unpack_block(item)  # which says what is wrong
+
+
+def _unpack_block(item: memoryview) -> bytes:
+    content: bytes = lz4.block.decompress(item, uncompressed_size=min(BLOCK_SIZE, len(item) * _MAX_RATIO))
+    return content
 
 
 def open_object(obj: Buffer, *, key: str = "", limit: int | None = None) -> tuple[bytes, Stamp | None]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from helpers.walmaker import PAGE_SIZES, flip, make_wal, pages
 from litestream.core.checksum import (
+    frame_start,
     verify_frames,
     verify_frames_numpy,
     verify_frames_plain,
@@ -51,6 +52,21 @@ def test_byte_orders_mirror_each_other(data: bytes, big: bool, start: tuple[int,
     """Turning every word round and taking the other byte order gives the same checksum."""
     turned = b"".join(data[i : i + 4][::-1] for i in range(0, len(data), 4))
     assert wal_checksum(turned, start, big=not big) == wal_checksum(data, start, big=big)
+
+
+@pytest.mark.parametrize("page_size", PAGE_SIZES)
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_where_a_frame_begins(page_size: int, big: bool, loaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checksum before a frame is found with numpy and without, whatever its bytes are."""
+    import numpy  # noqa: ICN001 - only that it is there
+
+    if not loaded:
+        monkeypatch.delitem(sys.modules, numpy.__name__)
+    frame = random.Random(page_size).randbytes(24 + page_size)
+    start = frame_start(frame, big=big)
+    end = wal_checksum(frame[24:], wal_checksum(frame[:8], start, big=big), big=big)
+    assert b"".join(part.to_bytes(4, "big") for part in end) == frame[16:24]
 
 
 @pytest.mark.parametrize("page_size", PAGE_SIZES)

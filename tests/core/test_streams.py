@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import random
 import shutil
@@ -233,6 +234,29 @@ def test_hashed_beside(shift: int) -> None:
         assert sum(map(len, reader.feed(changed))) == len(data)
         with pytest.raises(CorruptObjectError, match="does not fit the stamp's hash"):
             reader.finish()
+
+
+@pytest.mark.parametrize("function", ["LZ4_decompress_safe", "none such"])
+def test_read_into_buffers(monkeypatch: pytest.MonkeyPatch, function: str) -> None:
+    """With buffers the same comes out, in memory that is used again where the library allows it; damage is found."""
+    if function == "none such":
+        monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
+    data = (noise(1 << 20) + bytes(BLOCK_SIZE - (1 << 20))) * 3 + b"end"
+    obj = bytearray(seal(data, example_stamp()))
+    reader = ObjectReader(buffers=2)
+    read, places = b"", []
+    for piece in reader.views(obj):
+        read += piece
+        if isinstance(piece, memoryview):
+            places.append(ctypes.addressof(ctypes.c_char.from_buffer(piece)))
+    assert read == data
+    assert reader.finish() == read_stamp(obj)
+    assert [places.index(place) for place in places] == ([0, 1, 0] if function != "none such" else [])
+    for at in (30, len(obj) // 2):
+        damaged = bytearray(obj)
+        damaged[at] ^= 64
+        with pytest.raises(CorruptObjectError):
+            list(ObjectReader(buffers=2).views(damaged))
 
 
 @given(contents, st.integers(0, 100), st.integers(1, 500))

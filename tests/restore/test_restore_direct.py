@@ -16,7 +16,7 @@ from helpers.recorded import history as history
 from helpers.recording import GENERATION, Recording, memory_store, replica
 from litestream.client import ReplicaClient
 from litestream.core.layout import V03
-from litestream.direct import ALIGNMENT, SMALLEST, Direct
+from litestream.direct import ALIGNMENT, SMALLEST, Direct, aligned
 from litestream.restore import IntegrityCheck, RestoreOptions, pages, restore
 from litestream.restore.pages import MAGIC, PageWriter
 from litestream.streams import compress
@@ -73,6 +73,34 @@ def test_written_past_the_cache(folder: Path, offset: int) -> None:
         direct.close()
         assert done == (5 << 20 if supported(folder) else 0)
         assert file.read() == (bytes(offset) + CONTENT[:done] if done else b"")
+
+
+def test_written_from_where_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What begins at a page of memory is written without a copy; from an odd place, or read-only, with one."""
+    memory = aligned(6 << 20)
+    memory[:] = (CONTENT + CONTENT)[: len(memory)]
+    wrote: list[object] = []
+    write = os.pwrite
+
+    def noting(fd: int, data: memoryview, offset: int) -> int:
+        wrote.append(data.obj)
+        return write(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", noting)
+    with open(folder / "f", "w+b") as file:
+        direct = Direct(file.fileno())
+        for data, copied in (
+            (memory[: 2 << 20], False),
+            (memory[8 : (2 << 20) + 8], True),
+            (memory.toreadonly(), True),
+        ):
+            wrote.clear()
+            done = direct.write(data, 0)
+            assert done == (len(data) if supported(folder) else 0)
+            if done:
+                assert (wrote[0] is not memory.obj) == copied
+                assert os.pread(file.fileno(), done, 0) == data
+        direct.close()
 
 
 def test_what_stays_with_the_cache(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from litestream.restore.links import check_content, check_stamp, stamp_header
 from litestream.restore.pages import HEADER_SIZE, database_header
 from litestream.restore.segment import IN_MEMORY, PIECE, Segment
 from litestream.storage.reading import closing
-from litestream.streams import ObjectReader, read_stamp
+from litestream.streams import Buffer, ObjectReader, read_stamp
 
 if TYPE_CHECKING:
     from litestream.restore.model import Plan
@@ -40,6 +40,8 @@ _GROUP_CONTENT = 16 << 20
 """Bytes of content from which on the rest of such a group waits."""
 _INLINE = 32 << 10
 """Stored bytes up to which unpacking is cheaper than a hop to another thread."""
+_BUFFERS = 3
+"""For blocks of a snapshot: one is unpacked, one is written, and one is between the two."""
 _THREADS = 3
 """Two that unpack (of a snapshot: one unpacks, one computes the hash), and the one that writes pages."""
 
@@ -301,16 +303,16 @@ class Fetcher:
 
     # -- the snapshot
 
-    async def snapshot(self) -> AsyncGenerator[bytes]:
-        """The snapshot's content in pieces. What it yields is proved when it ends."""
+    async def snapshot(self) -> AsyncGenerator[Buffer]:
+        """The snapshot's content in pieces, each valid until the next but one. All are proved when the last one was."""
         plan, info = self._plan, self._plan.objects.snapshot
         key = self.key(info)
         planned = plan.snapshot_stamp
         limit = planned.length if planned is not None else None
-        reader = ObjectReader(key=key, limit=limit, beside=self._pool)
-        async with aclosing(self._chunks(key)) as chunks:
+        reader = ObjectReader(key=key, limit=limit, beside=self._pool, buffers=_BUFFERS)
+        async with aclosing(_ahead(self._chunks(key))) as chunks:
             async for chunk in chunks:
-                pieces = reader.feed(chunk)
+                pieces = reader.views(chunk)
                 if len(chunk) <= _INLINE:
                     for piece in pieces:
                         yield piece
@@ -349,6 +351,18 @@ class Fetcher:
         return head
 
 
+async def _ahead(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """The same chunks; each is read while the caller is busy with the one before."""
+    async with aclosing(chunks):
+        coming: asyncio.Future[bytes] = asyncio.ensure_future(anext(chunks, b""))
+        try:
+            while chunk := await coming:
+                coming = asyncio.ensure_future(anext(chunks, b""))
+                yield chunk
+        finally:
+            await _settle([coming])
+
+
 def _feed(reader: ObjectReader, segment: Segment, data: bytes) -> None:
     for piece in reader.feed(data):
         segment.feed(piece)
@@ -359,7 +373,7 @@ def _let_go(future: Future[Group]) -> None:
         future.result().close()
 
 
-async def _settle(tasks: Iterable[asyncio.Task[Any]]) -> None:
+async def _settle(tasks: Iterable[asyncio.Future[Any]]) -> None:
     """Cancel tasks and wait until they have ended."""
     pending = list(tasks)
     for task in pending:

@@ -12,6 +12,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
+from litestream.core.checksum import Buffer
 from litestream.core.wal import FRAME_HEADER_SIZE, frame_size, frames_table, is_page_size
 from litestream.direct import ALIGNMENT, Direct
 from litestream.errors import CorruptObjectError
@@ -76,7 +77,7 @@ class PageWriter:
             self._apply_piece(segment.read(first, end - first), end - first)
             end = first
 
-    def fill(self, offset: int, data: bytes) -> None:
+    def fill(self, offset: int, data: Buffer) -> None:
         """Write a piece of the snapshot where no frame has given the page."""
         if self.total is None:
             raise ValueError("the size is not known yet")

@@ -242,7 +242,7 @@ class Run:
             try:
                 async for piece in pieces:
                     if len(head) < HEADER_SIZE:
-                        head += piece
+                        head += bytes(piece)
                         if len(head) < HEADER_SIZE:
                             continue
                         await self._check_header(writer, head, key)

@@ -176,7 +176,7 @@ class _Checker:
                 async for piece in pieces:
                     size += len(piece)
                     if len(head) < HEADER_SIZE:
-                        head += piece[:HEADER_SIZE]
+                        head += bytes(piece[:HEADER_SIZE])
             page_size, _ = database_header(head, key) if head else (1, 0)
             if size % page_size:
                 raise CorruptObjectError(f"{size} bytes are no whole pages of {page_size}", key=key)
