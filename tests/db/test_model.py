@@ -41,9 +41,9 @@ PATIENCE = 0.05
 class Replicator:
     """The test's side of `helpers.replicator_process`."""
 
-    def __init__(self, database: Path, replica: Path, second: Path) -> None:
+    def __init__(self, *arguments: Path | str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "helpers.replicator_process", str(database), str(replica), str(second)],
+            [sys.executable, "-m", "helpers.replicator_process", *map(str, arguments)],
             cwd=TESTS,
             env={**os.environ, "PYTHONPATH": str(TESTS), "OPENBLAS_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
@@ -84,8 +84,9 @@ class Replicator:
 class World:
     """Applications, a replicator, and what must be restorable."""
 
-    def __init__(self, seed: int, folder: Path) -> None:
+    def __init__(self, seed: int, folder: Path, *, compact: bool) -> None:
         self.rnd = random.Random(seed)
+        self.compact = compact
         self.folder = folder
         self.path = folder / "app.db"
         self.replica = folder / "replica"
@@ -95,7 +96,7 @@ class World:
         self.apps[0].create(self.path, pragmas=[f"page_size={size}", f"auto_vacuum={vacuum}"])
         self._open()
         self.second = folder / "second"
-        self.replicator = Replicator(self.path, self.replica, self.second)
+        self.replicator = Replicator(self.path, self.replica, self.second, *["compact"] * compact)
         self.reader = False
         self.spilled = False
         self.acknowledged = 0
@@ -188,7 +189,13 @@ class World:
 
     def replicator_step(self) -> None:
         command = self.rnd.choice(
-            ["sync"] * 3 + ["maintain"] * 4 + ["upload"] * 4 + ["seal", "snapshot", "restart"] + RARE + HASHES
+            ["sync"] * 3
+            + ["maintain"] * 4
+            + ["upload"] * 4
+            + ["seal", "snapshot", "restart"]
+            + RARE
+            + HASHES
+            + ["switch", "switch"] * self.compact
         )
         self.trace.append(f"replicator {command}")
         if command == "lose state":
@@ -291,7 +298,18 @@ class World:
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
 def test_any_history_restores(seed: int, tmp_path: Path) -> None:
     """Whatever happens between whatever steps, a restore is a committed state that never goes back; in the end all."""
-    world = World(seed, tmp_path)
+    run_history(seed, tmp_path, compact=False)
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + (SEEDS + 1) // 2))
+def test_any_history_restores_in_compact_mode(seed: int, tmp_path: Path) -> None:
+    """The same where each page of a batch is stored once, and that is switched off and on."""
+    run_history(seed, tmp_path, compact=True)
+
+
+def run_history(seed: int, folder: Path, *, compact: bool) -> None:
+    """One history, checked now and then and in the end."""
+    world = World(seed, folder, compact=compact)
     try:
         for number in range(ROUNDS):
             for _ in range(world.rnd.randint(0, 3)):

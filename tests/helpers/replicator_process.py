@@ -1,8 +1,9 @@
 """A replicator that stops where it is told: between any two steps of capture, upload or snapshot.
 
-Started as `python -m helpers.replicator_process DATABASE REPLICA SECOND`; one JSON command a line, one JSON answer a
-line. A command may carry `"stop": k`: at its k-th step (each step is passed twice, before and after) the process
-answers `{"at": name}` and waits for a line, `go` or `die`. `die` ends it as kill -9 would, `{"do": "end"}` in order.
+Started as `python -m helpers.replicator_process DATABASE REPLICA SECOND [compact]`; one JSON command a line, one JSON
+answer a line. A command may carry `"stop": k`: at its k-th step (each step is passed twice, before and after) the
+process answers `{"at": name}` and waits for a line, `go` or `die`. `die` ends it as kill -9 would, `{"do": "end"}` in
+order.
 
 The replicator is a fork of a process that has imported everything and opened nothing: whenever it has ended, that is
 answered with `{"ended": true}`, and the next one lives at once. All of it ends when stdin does.
@@ -23,12 +24,12 @@ import numpy as np  # noqa: F401 - once, not in every fork
 from litestream import fsutil
 from litestream.client import open_client
 from litestream.core.position import Pos
-from litestream.db import attach, state
+from litestream.db import attach, compact, state
 from litestream.db import db as database
 from litestream.db.capture import Capture
 from litestream.db.db import DB
 from litestream.db.hashes import PageHashes
-from litestream.db.shadow import ShadowWAL
+from litestream.db.shadow import SegmentBatch, ShadowWAL
 from litestream.errors import LitestreamError, StorageError
 from litestream.replica import Replica
 from litestream.sqlite.source import Source
@@ -54,6 +55,12 @@ STEPS: list[tuple[Any, str]] = [
     (fsutil.AtomicFile, "publish"),
     (FileStore, "put"),
 ]
+COMPACT_STEPS: list[tuple[Any, str]] = [
+    (compact.Compact, "_remember"),
+    (ShadowWAL, "_write"),
+    (SegmentBatch, "publish"),
+]
+"""Those of compact mode besides."""
 
 
 NO_MORE, ENDED, KILLED = 0, 3, 9
@@ -84,7 +91,7 @@ def answer(value: object) -> None:
 
 def instrument(stops: Stops) -> None:
     """Wrap every step."""
-    for owner, name in STEPS:
+    for owner, name in STEPS + (COMPACT_STEPS if "compact" in sys.argv else []):
         setattr(owner, name, _wrapped(getattr(owner, name), name, stops))
 
 
@@ -121,6 +128,9 @@ async def replicate() -> int:
     status = NO_MORE
     database.SHADOW_LIMIT = database.SHADOW_WALS = 0  # as little as can be for replicas that are behind
     db = DB(sys.argv[1], min_checkpoint_page_count=20, max_checkpoint_page_count=60, checkpoint_interval=0)
+    if "compact" in sys.argv:
+        db.compact, compact.BATCH_LIMIT = True, 60_000
+        setattr(compact, "SEGMENT_LIMIT", 20_000)  # noqa: B010 - a name that it imports, for the type checker
     replica = Replica(db, open_client(sys.argv[2]), monitor_enabled=False, retention=0.5)
     client = open_client(sys.argv[3])
     second = Replica(db, client, name="second", monitor_enabled=False)
@@ -135,7 +145,11 @@ async def replicate() -> int:
         else:
             setattr(client.store, "put", refuse)  # noqa: B010 - a method is no variable, for the type checker
 
+    def switch() -> None:
+        db.compact = not db.compact
+
     commands: dict[str, Callable[[], Any]] = {
+        "switch": switch,
         "sync": db.sync_now,
         "maintain": db.maintain,
         "seal": functools.partial(db.checkpoint, seal=True),

@@ -43,6 +43,41 @@ def test_official_programs_restore_what_we_write(
     compare(lives, [official_v03, official_v05, OURS])
 
 
+@pytest.mark.parametrize("seeds", batch.seeds(5000)[::3], ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
+def test_official_programs_restore_what_compact_mode_writes(
+    tmp_path: Path,
+    apps: Callable[[], App],
+    daemons: Callable[..., Daemon],
+    official_v03: Program,
+    official_v05: Program,
+    seeds: list[int],
+) -> None:
+    """WALs in which each page stands once are restored equal by both, across a kill -9 and switching it off and on."""
+    lives = Batch(tmp_path, seeds, apps)
+    some = {"min_checkpoint_page_count": 50, "max_checkpoint_page_count": 500}
+    daemon = daemons(lives.config(**some, compact=True)).start()
+    lives.run(9)
+    lives.wait_replicated(daemon)
+    daemon.kill()
+    lives.run(11)
+    daemon.start()
+    lives.run(14)
+    lives.wait_replicated(daemon)
+    assert daemon.stop() == 0
+    compare(lives, [official_v03, official_v05, OURS])
+    lives.config(**some)
+    daemon.start()
+    lives.run(17)
+    lives.wait_replicated(daemon)
+    assert daemon.stop() == 0
+    lives.config(**some, compact=True)
+    daemon.start()
+    lives.run(19)
+    lives.wait_replicated(daemon)
+    assert daemon.stop() == 0
+    compare(lives, [official_v03, official_v05, OURS])
+
+
 def compare(lives: Batch, programs: list[Program]) -> None:
     """Every program restores every database exactly as it is."""
     for life in lives.lives:
