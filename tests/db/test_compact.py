@@ -171,6 +171,32 @@ def test_a_lost_note_is_lost_continuity(scene: Scene) -> None:
     assert scene.db.current_generation() != scene.generation
 
 
+@pytest.mark.parametrize("in_file", [True, False])
+def test_a_catch_up_and_on(scene: Scene, in_file: bool) -> None:
+    """After a catch-up the live WAL is stored as one batch that goes to what was published, at least, and goes on."""
+    scene.fill(20)
+    scene.check()
+    scene.db.hash_pages()
+    before = scene.db.pos()
+    scene.db.close()
+    scene.hot(2)
+    assert scene.app.checkpoint("TRUNCATE")[0] == 0
+    scene.hot(3)
+    if in_file:
+        scene.app.checkpoint("PASSIVE")
+    scene.attach()
+    scene.check()
+    assert scene.db.pos().index > before.index
+    at = scene.db.pos()
+    scene.again()
+    assert scene.db.pos() == at
+    scene.hot(4)
+    scene.check()
+    scene.hot(4)
+    scene.check()
+    assert scene.db.pos().offset == 32 + 2 * frame_size(scene.db.page_size())
+
+
 @pytest.mark.parametrize("size", [512, 4096, 65536])
 def test_large_transactions_and_bounded_batches(
     path: Path, app: App, dbs: list[DB], monkeypatch: pytest.MonkeyPatch, size: int
