@@ -321,7 +321,7 @@ async def test_body_is_closed_when_the_disk_is_full(store: FileStore, monkeypatc
         finally:
             closed = True
 
-    Failing(monkeypatch, "write", errno.ENOSPC)
+    Failing(monkeypatch, "pwrite", errno.ENOSPC)
     with pytest.raises(StorageError, match="No space left on device"):
         await store.put("a", body())
     assert closed
