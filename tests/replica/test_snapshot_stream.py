@@ -19,6 +19,7 @@ _BLOCK = 4096
 def db(monkeypatch: pytest.MonkeyPatch) -> FakeDB:
     """A database of many blocks, and an end that is none."""
     monkeypatch.setattr(module, "_BLOCK", _BLOCK)
+    monkeypatch.setattr(module, "_PIECE", 1000)
     one = FakeDB()
     one.chunk_size = _BLOCK
     one.file = bytearray(one.file[: one.page_size]) + bytearray(n * n % 251 for n in range(20 * _BLOCK + 512))
