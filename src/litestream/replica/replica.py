@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import aclosing
 
 from litestream.client import Overview, ReplicaClient
 from litestream.core.position import Pos, SnapshotInfo
@@ -25,7 +26,7 @@ from litestream.replica.log import ReplicaLogger, prefixed
 from litestream.replica.loops import Monitor, retain, take_snapshots
 from litestream.replica.pacing import Pace
 from litestream.replica.retention import enforce_retention, expiry_of
-from litestream.replica.snapshot import SnapshotStream, to_the_end
+from litestream.replica.snapshot import SnapshotStream, read_ahead, to_the_end
 from litestream.replica.source import WALSource
 from litestream.replica.upload import Sent, Uploader, find_end, no_snapshot
 from litestream.replica.validation import Validated, Validator, validate
@@ -382,13 +383,14 @@ class Replica:
     async def _body(self, db: WALSource, stream: SnapshotStream, pos: Pos) -> AsyncIterator[bytes]:
         """The object's bytes. Its stamp comes only when all WAL up to `required` is stored."""
         sent_at = time.monotonic()
-        while (pieces := await db.call(stream.read)) is not None:
-            for piece in pieces:
-                yield piece
-            if time.monotonic() - sent_at >= self.sync_interval:
-                # A long copy must not pile up the WAL behind it, the first of a generation included.
-                await self._send_meanwhile(pos)
-                sent_at = time.monotonic()
+        async with aclosing(read_ahead(db, stream)) as blocks:
+            async for pieces in blocks:
+                for piece in pieces:
+                    yield piece
+                if time.monotonic() - sent_at >= self.sync_interval:
+                    # A long copy must not pile up the WAL behind it, the first of a generation included.
+                    await self._send_meanwhile(pos)
+                    sent_at = time.monotonic()
         end, stamp = await db.call(stream.finish)
         yield end
         await self._reach(Pos(pos.generation, *stamp.required), pos)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -146,6 +146,18 @@ def _packers() -> ThreadPoolExecutor:
 def _hasher() -> ThreadPoolExecutor:
     """The thread that computes the hashes of objects, which go on from one packed block to the next."""
     return ThreadPoolExecutor(1, thread_name_prefix="litestream-hash-object")
+
+
+async def read_ahead(db: WALSource, stream: SnapshotStream) -> AsyncGenerator[_Pieces]:
+    """All that `stream` gives, up to `finish`. The next of it is read while the consumer stores what it got."""
+    reading = asyncio.ensure_future(db.call(stream.read))
+    try:
+        while (pieces := await reading) is not None:
+            reading = asyncio.ensure_future(db.call(stream.read))
+            yield pieces
+    finally:
+        if not reading.cancel() and not reading.cancelled():
+            reading.exception()  # the consumer has given up: nobody else will ask for it
 
 
 async def to_the_end(work: Awaitable[T]) -> T:
