@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
+from typing import Any
 
 import pytest
 
 from helpers.fakedb import FakeDB
 from litestream.errors import GenerationChangedError
 from litestream.replica import snapshot as module
-from litestream.replica.snapshot import SnapshotStream
+from litestream.replica.snapshot import SnapshotStream, read_ahead
 from litestream.streams import ObjectReader, pack_block
 
 _BLOCK = 4096
@@ -88,3 +91,58 @@ def test_closing_waits_for_what_is_packed(db: FakeDB, monkeypatch: pytest.Monkey
     assert db.closed == 1
     with pytest.raises(GenerationChangedError):
         stream.read()
+
+
+async def test_the_next_is_read_while_the_last_is_stored(db: FakeDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is given a block, and before it asks for another that one has been read; all come once, in order."""
+    again = threading.Event()
+    read, reads = SnapshotStream.read, 0
+
+    def counted(self: SnapshotStream) -> tuple[bytes, bytes] | None:
+        nonlocal reads
+        reads += 1
+        pieces = read(self)
+        if reads == 2:
+            again.set()
+        return pieces
+
+    monkeypatch.setattr(SnapshotStream, "read", counted)
+    stream = SnapshotStream(db)
+    stream.open()
+    blocks = read_ahead(db, stream)
+    frame = b"".join(await anext(blocks))
+    assert await asyncio.to_thread(again.wait, 10)
+    async for pieces in blocks:
+        frame += b"".join(pieces)
+    frame += stream.finish()[0]
+    assert b"".join(ObjectReader().feed(frame)) == bytes(db.file)
+
+
+async def test_given_up_while_the_next_is_read(db: FakeDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever gives up hears nothing of the read under way, not even that it failed, and neither does the log."""
+    failed = threading.Event()
+    read, reads = SnapshotStream.read, 0
+    complaints: list[dict[str, Any]] = []
+
+    def failing(self: SnapshotStream) -> tuple[bytes, bytes] | None:
+        nonlocal reads
+        reads += 1
+        if reads == 1:
+            return read(self)
+        failed.set()
+        raise GenerationChangedError("over")
+
+    monkeypatch.setattr(SnapshotStream, "read", failing)
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    stream = SnapshotStream(db)
+    stream.open()
+    blocks = read_ahead(db, stream)
+    await anext(blocks)
+    assert await asyncio.to_thread(failed.wait, 10)
+    await asyncio.sleep(0.05)
+    await blocks.aclose()
+    stream.close()
+    del blocks
+    gc.collect()
+    assert complaints == []
+    assert db.closed == 1

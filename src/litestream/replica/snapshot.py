@@ -156,8 +156,7 @@ async def read_ahead(db: WALSource, stream: SnapshotStream) -> AsyncGenerator[_P
             reading = asyncio.ensure_future(db.call(stream.read))
             yield pieces
     finally:
-        if not reading.cancel() and not reading.cancelled():
-            reading.exception()  # the consumer has given up: nobody else will ask for it
+        reading.cancel()  # the consumer has given up; if it has failed, nobody is told of that either
 
 
 async def to_the_end(work: Awaitable[T]) -> T:
