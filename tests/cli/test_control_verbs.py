@@ -31,6 +31,7 @@ def running(rig: Rig, app: App, at: Path) -> Rig:
     rig.start(top={"socket": {"enabled": True, "path": str(at)}})
     rig.daemon.wait_until_ready()
     wait_until(lambda: ask(at, "GET", "/status")[1]["ok"], "the database is safe")
+    wait_until(lambda: "last sync: never" not in good("list", "-socket", at), "a sync is noted")
     return rig
 
 

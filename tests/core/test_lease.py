@@ -85,13 +85,13 @@ def test_what_is_decided(epoch: int, released: bool, record: Record | None, note
         return
     assert decision.epoch > max(epoch, note.epoch if note is not None else 0)
     if not decision.wait:
-        ours = note is not None and note.epoch == epoch and note.ready and note.host == "a"
-        dead = record is not None and ended and not record.waits
-        assert epoch == 0 or found.released or ours or dead
+        gone = ended or (note is not None and note.epoch == epoch and note.host == "a")  # of ours, this is the next one
+        granted = (note is not None and note.epoch == epoch and note.ready) or (record is not None and not record.waits)
+        assert epoch == 0 or found.released or (gone and granted)
 
 
 def test_the_cases_of_the_documentation() -> None:
-    """First host, restart, copied state, newcomer, overtaken, released, killed on the same machine, unreadable."""
+    """First host, restart, copied state, newcomer, overtaken, released, killed here at any moment, unreadable."""
     mine = Note(5, "1" * 32, "here", ready=True)
     theirs = record("2" * 32)
     at5 = Found(5)
@@ -106,6 +106,12 @@ def test_the_cases_of_the_documentation() -> None:
     assert decide(at5, theirs, None, host="here", ended=True) == Claim(6, wait=False)
     assert decide(at5, record("2" * 32, waits=True), None, host="here", ended=True) == Claim(6, wait=True)
     assert decide(at5, None, mine, host="here", ended=False) == Claim(6, wait=False)
-    # Killed while it waited: the wait begins anew. A claim that was sent and is not there: its number is not used.
-    assert decide(at5, record(), Note(5, "1" * 32, "here"), host="here", ended=False) == Claim(6, wait=True)
+    # Killed before it noted what it had been given; killed while it waited: the wait begins anew.
+    tried = Note(5, "1" * 32, "here")
+    assert decide(at5, record(), tried, host="here", ended=True) == Claim(6, wait=False)
+    assert decide(at5, record(), tried, host="here", ended=False) == Claim(6, wait=False)
+    assert decide(at5, record(), tried, host="copy", ended=False) == Claim(6, wait=True)
+    assert decide(at5, record(waits=True), tried, host="here", ended=True) == Claim(6, wait=True)
+    assert decide(at5, None, tried, host="here", ended=False) == Claim(6, wait=True)
+    # A claim that was sent and is not there: its number is not used.
     assert decide(at5, theirs, Note(6, "1" * 32, "here"), host="here", ended=False) == Claim(7, wait=True)

@@ -148,8 +148,10 @@ def decide(found: Found, record: Record | None, note: Note | None, *, host: str,
         return Claim(following, wait=False)
     ours = note is not None and note.epoch == found.epoch and (record is None or record.token == note.token)
     if note is not None and ours:
-        # A copy of our local state on another host is not us, though it looks the same.
-        return Claim(following, wait=not (note.ready and note.host == host))
+        # A copy of our local state on another host is not us, though it looks the same. Where the claim did not have
+        # to wait, it does not matter that its process ended before it could note that it was granted.
+        granted = note.ready or (record is not None and not record.waits)
+        return Claim(following, wait=not (granted and (ended or note.host == host)))
     if record is not None and ended:
         return Claim(following, wait=record.waits)
     if note is not None and note.epoch < found.epoch:
