@@ -107,7 +107,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 
 def asked(server: socket.socket) -> socket.socket:
-    """The connection in which something of the bucket `b` is asked for: a port may have been another server's before."""
+    """The connection that asks for the bucket `b`: the port may have been another server's before."""
     server.settimeout(20)
     while True:
         connection, _ = server.accept()
