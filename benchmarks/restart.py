@@ -21,6 +21,10 @@ _REST = 10.0
 """Seconds at rest before the end, so that what is done in quiet moments has been done."""
 
 
+_TOGETHER = 0.3 * SECOND
+"""Nanoseconds without a new object after which a restore is tried."""
+
+
 def _change(path: Path) -> None:
     """Change about one page in a hundred, checkpoint, and close: the WAL is empty afterwards."""
     bodies, source = Bodies(9), random.Random(9)
@@ -80,7 +84,8 @@ def _until_equal(
     until, tried = time.monotonic() + 240, before
     while time.monotonic() < until:
         seen = watcher.peek()
-        if len(seen) > tried:
+        # What comes together is needed together: a restore finds what became visible after it was begun, too.
+        if len(seen) > tried and now() - seen[-1].time > _TOGETHER:
             tried = len(seen)
             try:
                 restored(program, database.replica, folder, expected)

@@ -93,7 +93,7 @@ def _write(pipe: Connection, path: Path, load: Load) -> None:
         rows = _HOT if load.hot else connection.execute("SELECT max(id) FROM t").fetchone()[0]
         pipe.send("ready")
         pipe.recv()
-        began, last, number = now(), 0, 0
+        began, last, number, size = now(), 0, 0, 0.0
         while (last or began) < began + load.seconds * SECOND:
             number += 1
             start = now()
@@ -111,11 +111,11 @@ def _write(pipe: Connection, path: Path, load: Load) -> None:
             connection.execute("COMMIT")
             last = now()
             delays.append(last - start)
-            ahead = frames.count() * _FRAME / (load.rate * MIB) - (last - began) / SECOND if load.rate else 0.0
+            size = frames.count() * _FRAME / MIB  # each time: of a WAL that started over twice one would be missed
+            ahead = size / load.rate - (last - began) / SECOND if load.rate else 0.0
             if ahead > 0:
                 time.sleep(ahead)
         slowest, usual = max(delays) * 1000 / SECOND, percentile(delays, 99) * 1000 / SECOND
-        size = frames.count() * _FRAME / MIB
         pipe.send(Written(size, number, (last - began) / SECOND, usual, slowest, last))
         pipe.recv()
 

@@ -27,13 +27,14 @@ from litestream import fsutil
 from litestream.client import ReplicaClient
 from litestream.core.layout import LAYOUTS, V03, WALName
 from litestream.core.position import Pos
-from litestream.errors import CorruptObjectError, OutputExistsError, RestoreError
+from litestream.errors import CorruptObjectError, IntegrityCheckError, OutputExistsError, RestoreError
 from litestream.restore import RestoreOptions, RestoreResult, restore
 from litestream.restore import base as base_module
 from litestream.restore.beside import beside
 from litestream.storage.memory import MemoryStore
 from litestream.storage.protocol import Store
 from litestream.storage.wrappers.wrapper import Wrapper
+from litestream.streams import compress
 
 Objects = dict[str, tuple[bytes, float]]
 
@@ -319,6 +320,29 @@ async def test_what_cannot_be_updated_is_restored_whole(
     assert (result.updated, out.read_bytes()) == (False, history.last.image)
     assert [m for m in caplog.messages if re.match(f"cannot update {out}, restoring all of it: {reason}", m)]
     assert (await _update(change(history, objects), out)).segments == 0
+
+
+async def test_snapshot_behind_the_wal(long: Recording, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of other programs' objects: the WAL ends at the copy, but there is a newer snapshot: all of it is restored."""
+    objects, out = replica(long, stamped=False), tmp_path / "out.db"
+    await _update(_early(long, objects, (2, 0)), out)
+    first = {key: value for key, value in objects.items() if _index(key)[0] < 2}
+    newer = {V03.snapshot_key(GENERATION, 3): (compress(long.last.image), objects[max(objects)][1])}
+    with caplog.at_level(logging.INFO, "litestream.restore"):
+        result = await _update(first | newer, out)
+    assert (result.updated, out.read_bytes()) == (False, long.last.image)
+    assert [m for m in caplog.messages if "the newest snapshot is later than the WAL that is there" in m]
+
+
+async def test_wal_that_ends_before_the_copy(long: Recording, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The end of an index is missing, of which names do not tell: neither way leads to a state, and the copy stays."""
+    objects, out = replica(long, stamped=False), tmp_path / "out.db"
+    await _update(_early(long, objects, (2, 0)), out)
+    before = out.read_bytes()
+    with caplog.at_level(logging.INFO, "litestream.restore"), pytest.raises(IntegrityCheckError):
+        await _update(_without(objects, 1, -1), out)
+    assert out.read_bytes() == before
+    assert [m for m in caplog.messages if "does not go up to" in m]
 
 
 @pytest.mark.parametrize("stamped", [True, False])
