@@ -15,6 +15,7 @@ from helpers.app import App
 from helpers.cli import Daemon, Database, wait_until, write_config
 from helpers.rig import Rig
 from litestream.client import ReplicaClient, open_client
+from litestream.core.position import Pos
 from litestream.db.db import DB
 from litestream.errors import NoGenerationError, StorageError
 from litestream.metrics import Metrics
@@ -179,10 +180,26 @@ async def test_what_cannot_be_told(db: DB, tmp_path: Path) -> None:
             raise StorageError("the service does not answer")
 
     mute = Replica(db, ReplicaClient(Mute(str(tmp_path / "replica"))), metrics=Metrics())
-    mute._uploader.pos = replica.pos  # type: ignore[union-attr]  # as if it had uploaded
+    mute._durable = replica.pos  # as if it had uploaded
     found = await validator.validate(mute)
     assert (found.verdict, found.reason) == (Verdict.UNKNOWN, "the service does not answer")
     assert not list(Path(db.meta_path).glob(".litestream-verify*"))
+
+
+async def test_first_snapshot_on_its_way(db: DB, tmp_path: Path) -> None:
+    """A new generation's WAL is there before its snapshot: that is no damage, and it is waited for."""
+    replica = Replica(db, open_client(str(tmp_path / "replica")), metrics=Metrics())
+    await db.call(db.sync_now)
+    pos = db.pos()
+    await replica._send(pos.generation, Pos(pos.generation, pos.index, 0))
+    assert replica.pos == pos
+    found = await RunningValidator(db, asyncio.Semaphore(1), patience=0.2).validate(replica)
+    assert (found.verdict, "did not get to" in found.reason) == (Verdict.UNKNOWN, True)
+
+    patient = asyncio.create_task(RunningValidator(db, asyncio.Semaphore(1)).validate(replica))
+    await asyncio.sleep(0.2)
+    await replica.sync()
+    assert (await patient).verdict is Verdict.OK
 
 
 async def test_cancelled_while_it_reads(db: DB, tmp_path: Path, app: App) -> None:

@@ -96,9 +96,10 @@ class RunningValidator:
 
     async def _wait(self, replica: Replica, pos: Pos) -> None:
         deadline = time.monotonic() + self._patience
-        while replica.pos.generation != pos.generation or replica.pos < pos:
+        # `durable`, since a new generation's WAL can be there before its first snapshot is.
+        while (at := replica.durable).generation != pos.generation or at < pos:
             if self._db.pos().generation != pos.generation:
                 raise RestoreError("a new generation began meanwhile: the next validation will look at it")
             if time.monotonic() >= deadline:
-                raise RestoreError(f"the replica did not get to {pos}: it is at {replica.pos or 'no known position'}")
+                raise RestoreError(f"the replica did not get to {pos}: it is at {at or 'no known position'}")
             await asyncio.sleep(_LOOK)
