@@ -191,14 +191,14 @@ async def test_closing_many_is_bounded_in_time_and_number(monkeypatch: pytest.Mo
             nonlocal now, most
             now += 1
             most = max(most, now)
-            await asyncio.sleep(min(patience, 0.05))
+            await asyncio.sleep(min(patience, 1.0))  # 32 at a time: 16 s if each may take its time
             now -= 1
             self.closed = True
 
     entries = [Entry(FakeDB(f"/{number}.db"), [Away()], for_ever) for number in range(500)]
     began = time.monotonic()
     await server_module.close_entries(entries, logging.getLogger("litestream"))
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 4
     assert 1 < most <= 32
     assert all(entry.replicas[0].closed and entry.db.closed for entry in entries)  # type: ignore[attr-defined]
 
